@@ -1,0 +1,24 @@
+//! The custom resources of `rustci.dev/v1alpha1`: types, rules and the words of their statuses.
+//! Must not talk to a cluster nor decide anything: types and constants only.
+
+pub mod condition;
+pub mod env;
+pub mod job;
+pub mod labels;
+pub mod pipeline;
+pub mod pipeline_run;
+pub mod runner;
+
+/// API group of every kind here.
+pub const GROUP: &str = "rustci.dev";
+/// The only served version.
+pub const VERSION: &str = "v1alpha1";
+
+pub use env::{ConfigMapKeyRef, EnvSource, EnvVar, SecretKeyRef};
+pub use job::{Job, JobOutput, PodOptions, Step};
+pub use pipeline::{Param, ParamType, ParamValue, Pipeline, PipelineSpec, PipelineStatus, Retention, Triggers};
+pub use pipeline_run::{
+    FailureClass, JobState, JobStatus, LogAccess, NamedValue, PipelineRef, PipelineRun,
+    PipelineRunSpec, PipelineRunStatus, ResolvedPipeline, StepState, StepStatus,
+};
+pub use runner::{Executor, Runner, RunnerSpec, RunnerStatus};

@@ -1,0 +1,252 @@
+//! The PipelineRun: one execution of a pipeline and all that is kept of it in the cluster.
+//! Must not hold logs, pod statuses or unbounded outputs.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::pipeline::{ParamValue, PipelineSpec};
+
+/// One execution of a pipeline. The spec cannot change, but for `suspend` and `cancel`.
+#[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[kube(
+    group = "rustci.dev",
+    version = "v1alpha1",
+    kind = "PipelineRun",
+    namespaced,
+    status = "PipelineRunStatus",
+    shortname = "prun",
+    category = "rustci",
+    derive = "PartialEq",
+    derive = "Default"
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PipelineRunSpec {
+    /// The Pipeline to run; not together with `pipelineSpec`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline_ref: Option<PipelineRef>,
+    /// A pipeline written in the run itself; not together with `pipelineRef`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline_spec: Option<PipelineSpec>,
+    /// Values for the pipeline's parameters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub params: Vec<NamedValue<ParamValue>>,
+    /// Starts no further job while true. Running jobs go on.
+    #[serde(default)]
+    pub suspend: bool,
+    /// Stops the run: running jobs are stopped, waiting jobs are not started, `finally` runs.
+    #[serde(default)]
+    pub cancel: bool,
+}
+
+/// Names a Pipeline in the run's namespace.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PipelineRef {
+    /// Name of the Pipeline.
+    pub name: String,
+}
+
+/// A name and its value.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NamedValue<V = String> {
+    /// Name, unique in its list.
+    pub name: String,
+    /// Value.
+    pub value: V,
+}
+
+/// What the operator says of a run.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PipelineRunStatus {
+    /// Generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Succeeded` (True, False, Unknown), `Completed` (True at any end), `Stalled` (a failed run).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// When the run was taken up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+    /// When the last job, `finally` included, ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<Time>,
+    /// The pipeline as it was when the run started: later changes of the Pipeline don't count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<ResolvedPipeline>,
+    /// The jobs, in the pipeline's order, `finally` jobs last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<JobStatus>,
+    /// How to read the run's logs from the operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs: Option<LogAccess>,
+}
+
+/// The pipeline that a run executes.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolvedPipeline {
+    /// Name of the Pipeline; the run's own name for a `pipelineSpec`.
+    pub name: String,
+    /// Generation of the Pipeline; none for a `pipelineSpec`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+    /// The specification, as written.
+    pub spec: PipelineSpec,
+    /// The parameters' values: the run's, else the defaults.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub params: Vec<NamedValue<ParamValue>>,
+}
+
+/// What is known of one job of a run.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobStatus {
+    /// Name of the job.
+    pub name: String,
+    /// True for a `finally` job.
+    #[serde(default, rename = "finally", skip_serializing_if = "std::ops::Not::not")]
+    pub is_finally: bool,
+    /// Where the job stands.
+    pub state: JobState,
+    /// One word for why, such as `WaitingForNeeds`, `Unschedulable`, `StepFailed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// A sentence for why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Whose fault a failure is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_class: Option<FailureClass>,
+    /// Number of the current attempt, from 1; 0 before the first.
+    #[serde(default)]
+    pub attempt: u32,
+    /// Fencing number of the current attempt; results with a lower one are refused.
+    #[serde(default)]
+    pub fence: u64,
+    /// Name of the job's pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// Runner (pool) of the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner: Option<String>,
+    /// When the attempt was assigned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+    /// When the job ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_time: Option<Time>,
+    /// The job's outputs; 32 KiB in all for one run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outputs: Vec<NamedValue>,
+    /// The steps, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepStatus>,
+}
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub enum JobState {
+    /// Waits for other jobs, for a place, or for the run to go on.
+    #[default]
+    Pending,
+    /// Assigned; its pod starts.
+    Starting,
+    /// Its agent runs steps.
+    Running,
+    /// All steps succeeded.
+    Succeeded,
+    /// A step failed, or the job could not be run.
+    Failed,
+    /// Not run, since a job that it needs did not succeed.
+    Skipped,
+    /// Stopped, or not started, since the run was cancelled or ran out of time.
+    Cancelled,
+}
+
+impl JobState {
+    /// True when the job will not change any more.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Pending | Self::Starting | Self::Running)
+    }
+}
+
+/// What is known of one step.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepStatus {
+    /// Name of the step.
+    pub name: String,
+    /// Where the step stands.
+    pub state: StepState,
+    /// Exit code of the step's process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Signal that ended the step's process, such as 9.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// When the step started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+    /// When the step ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_time: Option<Time>,
+}
+
+/// Where a step stands.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum StepState {
+    /// Not started.
+    #[default]
+    Pending,
+    /// Running.
+    Running,
+    /// Exit code 0.
+    Succeeded,
+    /// Any other end.
+    Failed,
+    /// Not run, since an earlier step failed.
+    Skipped,
+    /// Stopped by cancel.
+    Cancelled,
+    /// Stopped by a timeout.
+    TimedOut,
+}
+
+/// Whose fault a failed job is.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub enum FailureClass {
+    /// The step itself: a non-zero exit code.
+    User,
+    /// The agent, the pod or the cluster.
+    Infrastructure,
+    /// The image is missing or can't be pulled.
+    ImagePull,
+    /// The container used more memory than its limit.
+    OutOfMemory,
+    /// The pod was evicted.
+    Evicted,
+    /// The pod's node went away.
+    NodeLost,
+    /// A quota refused the pod.
+    Quota,
+    /// A time limit of step, job or run.
+    Timeout,
+    /// Somebody cancelled the run.
+    Cancelled,
+    /// The pipeline names something that is wrong or missing.
+    Configuration,
+}
+
+/// How to read a run's logs. Who may read the run may read its logs.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogAccess {
+    /// Name of the operator's API service, as `NAMESPACE/NAME:PORT`.
+    pub service: String,
+    /// Proves to the operator that the reader may read this run.
+    pub token: String,
+}

@@ -1,0 +1,175 @@
+//! Configuration and command lines of the node: containerd, CNI, kubelet, kube-proxy.
+//! It must not start them.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use crate::images;
+use crate::network::{BRIDGE, NETWORK, POD_RANGE};
+use crate::state::Layout;
+
+/// Name of the only node.
+pub(crate) const NAME: &str = "node1";
+/// Where sockets and other things that must not outlive a boot lie. Kept short: the path of a
+/// Unix socket has at most 107 bytes.
+pub(crate) const RUN_DIR: &str = "/run/rustci";
+/// containerd's socket.
+pub(crate) const SOCKET: &str = "/run/rustci/containerd.sock";
+
+/// Writes containerd's and the network's configuration; gives containerd's arguments.
+pub(crate) fn containerd(layout: &Layout) -> Result<Vec<String>> {
+    let cni = layout.path("cni");
+    fs::create_dir_all(&cni)?;
+    fs::create_dir_all(RUN_DIR).with_context(|| format!("could not create {RUN_DIR}"))?;
+    let network = json!({
+        "cniVersion": "0.4.0",
+        "name": NETWORK,
+        "plugins": [
+            {
+                "type": "bridge",
+                "bridge": BRIDGE,
+                "isGateway": true,
+                "ipMasq": true,
+                "hairpinMode": true,
+                "ipam": {
+                    "type": "host-local",
+                    "ranges": [[{"subnet": POD_RANGE}]],
+                    "routes": [{"dst": "0.0.0.0/0"}],
+                    "dataDir": layout.text("cni-addresses"),
+                },
+            },
+            {"type": "portmap", "capabilities": {"portMappings": true}},
+        ],
+    });
+    fs::write(cni.join("10-rustci.conflist"), serde_json::to_vec_pretty(&network)?)?;
+    let config = layout.path("containerd.toml");
+    fs::create_dir_all(layout.path("containerd"))?;
+    let snapshotter = snapshotter(&layout.path("containerd"))?;
+    fs::write(&config, containerd_config(layout, snapshotter))?;
+    Ok(vec!["--config".into(), config.display().to_string()])
+}
+
+/// overlayfs cannot lie on overlayfs, as it would where the cache is inside a container.
+fn snapshotter(root: &Path) -> Result<&'static str> {
+    let on = nix::sys::statfs::statfs(root)?.filesystem_type();
+    Ok(if on == nix::sys::statfs::OVERLAYFS_SUPER_MAGIC { "native" } else { "overlayfs" })
+}
+
+/// `restrict_oom_score_adj`: where CAP_SYS_RESOURCE is missing, every sandbox would die with
+/// "can't get final child's PID from pipe: EOF".
+fn containerd_config(layout: &Layout, snapshotter: &str) -> String {
+    let root = layout.text("containerd");
+    let cni = layout.text("cni");
+    let pause = images::PAUSE;
+    format!(
+        r#"version = 2
+root = "{root}"
+state = "{RUN_DIR}/containerd"
+[grpc]
+address = "{SOCKET}"
+[ttrpc]
+address = "{SOCKET}.ttrpc"
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{pause}"
+restrict_oom_score_adj = true
+disable_tcp_service = true
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "/usr/lib/cni"
+conf_dir = "{cni}"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+snapshotter = "{snapshotter}"
+default_runtime_name = "runc"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+SystemdCgroup = false
+"#
+    )
+}
+
+/// Writes the kubelet's configuration; gives its arguments.
+pub(crate) fn kubelet(layout: &Layout, ip: Ipv4Addr, ports: [u16; 2]) -> Result<Vec<String>> {
+    let [port, health_port] = ports;
+    let few = json!({
+        "memory.available": "50Mi",
+        "nodefs.available": "1%",
+        "nodefs.inodesFree": "1%",
+        "imagefs.available": "1%",
+        "imagefs.inodesFree": "1%",
+    });
+    let config = json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "port": port,
+        "healthzPort": health_port,
+        "cgroupDriver": "cgroupfs",
+        "containerRuntimeEndpoint": format!("unix://{SOCKET}"),
+        "podLogsDir": layout.text("pod-logs"),
+        "oomScoreAdj": 0,
+        "failSwapOn": false,
+        "failCgroupV1": false,
+        "enforceNodeAllocatable": [],
+        "evictionHard": few,
+        // Images come from no registry, so a collected one would not come back.
+        "imageGCHighThresholdPercent": 100,
+        "maxPods": 250,
+        "authentication": {
+            "anonymous": {"enabled": false},
+            "webhook": {"enabled": true},
+            "x509": {"clientCAFile": layout.text("pki/ca.crt")},
+        },
+        "authorization": {"mode": "Webhook"},
+        "tlsCertFile": layout.text("pki/node.crt"),
+        "tlsPrivateKeyFile": layout.text("pki/node.key"),
+    });
+    let path = layout.path("kubelet.json");
+    fs::write(&path, serde_json::to_vec_pretty(&config)?)?;
+    Ok(vec![
+        format!("--config={}", path.display()),
+        format!("--kubeconfig={}", layout.text("node.kubeconfig")),
+        format!("--root-dir={}", layout.text("kubelet")),
+        format!("--hostname-override={NAME}"),
+        format!("--node-ip={ip}"),
+    ])
+}
+
+/// Writes kube-proxy's configuration; gives its arguments.
+pub(crate) fn proxy(layout: &Layout, ports: [u16; 2]) -> Result<Vec<String>> {
+    let [health, metrics] = ports;
+    let config = json!({
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": "iptables",
+        "clusterCIDR": POD_RANGE,
+        "hostnameOverride": NAME,
+        "healthzBindAddress": format!("127.0.0.1:{health}"),
+        "metricsBindAddress": format!("127.0.0.1:{metrics}"),
+        "clientConnection": {"kubeconfig": layout.text("kube-proxy.kubeconfig")},
+        // Zero leaves the machine's own values alone.
+        "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s",
+            "tcpCloseWaitTimeout": "0s"},
+        // A test that waits for an endpoint should not wait for the proxy as well.
+        "iptables": {"minSyncPeriod": "100ms"},
+    });
+    let path = layout.path("kube-proxy.json");
+    fs::write(&path, serde_json::to_vec_pretty(&config)?)?;
+    Ok(vec![format!("--config={}", path.display())])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containerd_keeps_away_from_the_service_of_the_machine() {
+        let text = containerd_config(&Layout::machine(), "overlayfs");
+        assert!(text.contains("address = \"/run/rustci/containerd.sock\""), "{text}");
+        assert!(text.contains("sandbox_image = \"localhost/pause:1\""), "{text}");
+        assert!(!text.contains("/var/lib/containerd"), "{text}");
+        assert!(!text.contains("/run/containerd"), "{text}");
+    }
+}

@@ -1,0 +1,2 @@
+//! `rustci`.
+fn main() {}
