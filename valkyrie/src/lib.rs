@@ -1,1 +1,18 @@
-//! Placeholder.
+//! Valkyrie: sessions with calls and duplex streams over QUIC, under mutual TLS.
+//! Must not know what its payloads mean: it carries bytes and authenticates peers.
+
+pub mod error;
+pub mod identity;
+pub mod limits;
+pub mod session;
+pub mod wire;
+
+#[cfg(feature = "net")]
+pub mod endpoint;
+#[cfg(feature = "net")]
+pub mod metrics;
+#[cfg(feature = "net")]
+pub mod transport;
+
+/// The protocol's name in TLS; it changes only when the framing itself breaks.
+pub const ALPN: &[u8] = b"valkyrie/1";

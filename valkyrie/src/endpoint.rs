@@ -1,0 +1,19 @@
+//! The asynchronous API: servers, dialers, sessions, calls and streams.
+//! Must not know what methods mean.
+
+mod dialer;
+mod handler;
+mod server;
+mod session;
+mod stream;
+
+pub use crate::error::{CallError, Code};
+pub use crate::limits::Limits;
+pub use crate::session::CallOptions;
+pub use crate::transport::MemoryHub;
+pub use crate::wire::{Class, Method, SessionId};
+pub use dialer::{Dialer, DialerBuilder};
+pub use handler::{CallContext, Handler};
+pub use server::{Server, ServerBuilder, StartError};
+pub use session::{Link, Peer, Session, TransportKind};
+pub use stream::{Rx, Tx};

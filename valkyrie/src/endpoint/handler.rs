@@ -1,0 +1,59 @@
+//! What an application implements to be called.
+//! Must not hold protocol state.
+
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{CallError, Class, Method, Peer, Rx, Session, SessionId, Tx};
+
+/// Serves the calls and streams of every session of an endpoint, on either side.
+///
+/// A call's future is dropped when the caller gives up, its deadline passes or its connection
+/// breaks; work that must go on belongs into a task of its own.
+#[async_trait]
+pub trait Handler: Send + Sync + 'static {
+    /// A connection is authorised: the first of a session and each one after a resume. `Err`
+    /// refuses it. Must not wait for a call on this session: the peer is told only afterwards.
+    async fn up(&self, session: Session) -> Result<(), CallError> {
+        let _ = session;
+        Ok(())
+    }
+
+    /// Answers a call.
+    async fn call(
+        &self,
+        context: CallContext,
+        method: Method,
+        body: Bytes,
+    ) -> Result<Bytes, CallError>;
+
+    /// Serves a duplex stream; `Err` reaches the peer if the stream is still open.
+    async fn stream(
+        &self,
+        context: CallContext,
+        method: Method,
+        head: Bytes,
+        tx: Tx,
+        rx: Rx,
+    ) -> Result<(), CallError>;
+
+    /// The session is gone for good: closed, or its resume window passed.
+    async fn down(&self, session: SessionId) {
+        let _ = session;
+    }
+}
+
+/// What a handler knows of a call or stream besides its payload.
+#[derive(Clone)]
+pub struct CallContext {
+    /// The session it came on; may be used to call back.
+    pub session: Session,
+    /// Who the peer is, as its certificate says.
+    pub peer: Peer,
+    /// When the caller stops waiting; for a stream, far away.
+    pub deadline: Instant,
+    /// Its urgency.
+    pub class: Class,
+}

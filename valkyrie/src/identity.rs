@@ -1,0 +1,68 @@
+//! Who a peer is: SPIFFE ids, our authority, certificates, and how they are checked.
+//! Must not open sockets nor read a clock where a caller can pass the time.
+
+#[cfg(feature = "identity")]
+mod authority;
+#[cfg(feature = "identity")]
+mod bundle;
+#[cfg(feature = "identity")]
+mod credentials;
+mod spiffe;
+#[cfg(feature = "identity")]
+mod store;
+
+#[cfg(feature = "identity")]
+pub use rustls::pki_types::CertificateDer;
+pub use spiffe::{SpiffeId, TrustDomain};
+#[cfg(feature = "identity")]
+pub use {
+    authority::Authority, bundle::TrustBundle, credentials::Credentials, credentials::KeyRequest,
+    store::IdentityStore,
+};
+
+/// What can be wrong with an identity.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdentityError {
+    /// Not a trust domain name.
+    #[error("{0:?} is not a trust domain: use lower-case letters, digits, '.', '-' and '_'")]
+    TrustDomain(String),
+    /// Not a SPIFFE id.
+    #[error("{text:?} is not a SPIFFE id: {why}")]
+    SpiffeId {
+        /// The text that was read.
+        text: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// PEM that holds no usable certificate or key.
+    #[error("cannot read {what}: {why}")]
+    Pem {
+        /// What was read.
+        what: &'static str,
+        /// Why it failed.
+        why: String,
+    },
+    /// A certificate that does not name exactly one acceptable peer.
+    #[error("certificate refused: {0}")]
+    Certificate(String),
+    /// A certificate signing request that cannot be trusted.
+    #[error("certificate request refused: {0}")]
+    Request(String),
+    /// An id outside the authority's trust domain.
+    #[error("{id} is not in trust domain {expected}")]
+    Foreign {
+        /// The id in question.
+        id: String,
+        /// The trust domain served here.
+        expected: String,
+    },
+    /// The crypto library failed.
+    #[error("cannot {what}: {why}")]
+    Crypto {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        why: String,
+    },
+}
