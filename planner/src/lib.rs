@@ -1,1 +1,12 @@
-//! Placeholder.
+//! The functional core of RustCI: observed facts and `now` in, a plan out.
+//! Must not know a runtime, a client, a clock or chance: everything comes in as a parameter.
+
+pub mod duration;
+pub mod expression;
+pub mod graph;
+pub mod names;
+pub mod params;
+pub mod pipeline;
+pub mod pool;
+pub mod run;
+pub mod validate;

@@ -1,0 +1,2 @@
+//! The graph of jobs that `needs` makes.
+//! Must not know states of jobs.
