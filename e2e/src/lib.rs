@@ -1,1 +1,10 @@
-//! Placeholder.
+//! End-to-end tests: what they share.
+//! Must not start the cluster: `cargo xtask test` does, and names it in the environment.
+
+pub mod backend;
+pub mod cases;
+pub mod cluster;
+pub mod in_cluster;
+pub mod local;
+pub mod namespace;
+pub mod rustci;

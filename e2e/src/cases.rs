@@ -1,0 +1,141 @@
+//! The table of cases: pipeline files and what must come out, whichever back end runs them.
+//! Must not know how a back end works.
+
+use crds::JobState::{self, Cancelled, Failed, Skipped, Succeeded};
+
+/// One pipeline file and its expected outcome.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// Name of the file in `e2e/cases` without `.yaml`, and of the pipeline in it.
+    pub name: &'static str,
+    /// Parameters of the run.
+    pub params: &'static [(&'static str, &'static str)],
+    /// Exit code of `rustci` for the run.
+    pub exit: i32,
+    /// Every job's name and final state.
+    pub jobs: &'static [(&'static str, JobState)],
+    /// What the logs of jobs must be, byte for byte, their steps one after the other.
+    pub logs: &'static [(&'static str, &'static [u8])],
+    /// Parts of the message of a job.
+    pub messages: &'static [(&'static str, &'static str)],
+}
+
+const CASE: Case = Case { name: "", params: &[], exit: 0, jobs: &[], logs: &[], messages: &[] };
+
+/// Every case.
+pub const CASES: &[Case] = &[
+    Case {
+        name: "hello",
+        jobs: &[("greet", Succeeded)],
+        logs: &[("greet", b"hello from greet\n")],
+        ..CASE
+    },
+    Case {
+        name: "diamond",
+        jobs: &[
+            ("top", Succeeded),
+            ("left", Succeeded),
+            ("right", Succeeded),
+            ("bottom", Succeeded),
+        ],
+        logs: &[("left", b"left\n"), ("bottom", b"bottom 1\nbottom 2\n")],
+        ..CASE
+    },
+    Case {
+        name: "failing",
+        exit: 1,
+        jobs: &[
+            ("breaks", Failed),
+            ("dependent", Skipped),
+            ("second-dependent", Skipped),
+            ("apart", Succeeded),
+            ("report", Succeeded),
+        ],
+        logs: &[
+            ("breaks", b"before\nabout to fail\n"),
+            ("apart", b"apart\n"),
+            ("report", b"breaks was Failed\n"),
+        ],
+        messages: &[("breaks", "step \"bad\" exited with code 7"), ("dependent", "breaks")],
+        ..CASE
+    },
+    Case {
+        name: "step-timeout",
+        exit: 4,
+        jobs: &[("slow", Failed)],
+        logs: &[("slow", b"started\n")],
+        messages: &[("slow", "sleep")],
+        ..CASE
+    },
+    Case {
+        name: "job-timeout",
+        exit: 4,
+        jobs: &[("slow", Failed)],
+        logs: &[("slow", b"started\n")],
+        messages: &[("slow", "1s")],
+        ..CASE
+    },
+    Case {
+        name: "run-timeout",
+        exit: 4,
+        jobs: &[("slow", Cancelled), ("later", Cancelled), ("tidy", Succeeded)],
+        logs: &[("slow", b"started\n"), ("tidy", b"tidied\n")],
+        ..CASE
+    },
+    Case {
+        name: "outputs",
+        jobs: &[("make", Succeeded), ("use", Succeeded)],
+        logs: &[(
+            "use",
+            b"version is v1.2.3\nline one\nline \"two\" with $(date) and 'quotes'\n",
+        )],
+        ..CASE
+    },
+    Case {
+        name: "params",
+        params: &[("profile", "debug"), ("count", "41")],
+        jobs: &[("show", Succeeded)],
+        logs: &[("show", b"job kept debug 42 false\nstep\n")],
+        ..CASE
+    },
+    Case {
+        name: "secret",
+        jobs: &[("show", Succeeded)],
+        logs: &[("show", b"token=*** colour=green absent=unset length=18\n***\n")],
+        ..CASE
+    },
+    Case {
+        name: "missing-secret",
+        exit: 1,
+        jobs: &[("show", Failed)],
+        messages: &[("show", "not-there")],
+        ..CASE
+    },
+    Case { name: "odd-output", exit: 1, jobs: &[("odd", Failed)], logs: &[], ..CASE },
+    Case {
+        name: "shell",
+        exit: 1,
+        jobs: &[("exact", Failed)],
+        logs: &[("exact", b"nothing is replaced: ${{ params.nope }} $HOME\nfolder\n")],
+        messages: &[("exact", "step \"errexit\" exited with code 1")],
+        ..CASE
+    },
+];
+
+/// The case of a name.
+///
+/// # Panics
+/// When the table has no such case.
+pub fn case(name: &str) -> &'static Case {
+    let found = CASES.iter().find(|case| case.name == name);
+    found.unwrap_or_else(|| panic!("no case is named {name}"))
+}
+
+/// The manifest of a case.
+///
+/// # Panics
+/// When the file can't be read.
+pub fn manifest(name: &str) -> String {
+    let path = format!("{}/cases/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}

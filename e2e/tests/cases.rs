@@ -1,0 +1,47 @@
+//! The table of cases on both back ends: the same file, the same verdict.
+
+use anyhow::Result;
+use e2e::{backend, cases, in_cluster, local, namespace::TestNamespace};
+
+async fn in_both(name: &'static str) -> Result<()> {
+    let case = cases::case(name);
+    backend::verify(case, &local::run(case).await?)?;
+    TestNamespace::with(name, move |namespace| async move {
+        backend::verify(case, &in_cluster::run(&namespace, case).await?)
+    })
+    .await
+}
+
+/// One test a case, so that they run side by side and fail by name.
+macro_rules! cases {
+    ($($test:ident: $name:literal,)*) => {
+        $(
+            #[tokio::test]
+            async fn $test() -> Result<()> {
+                in_both($name).await
+            }
+        )*
+
+        #[test]
+        fn every_case_of_the_table_is_a_test() {
+            let tested = [$($name),*];
+            let table: Vec<_> = cases::CASES.iter().map(|case| case.name).collect();
+            assert_eq!(table, tested);
+        }
+    };
+}
+
+cases! {
+    hello: "hello",
+    diamond: "diamond",
+    failing_step_skips_dependents_and_runs_finally: "failing",
+    step_timeout: "step-timeout",
+    job_timeout: "job-timeout",
+    run_timeout: "run-timeout",
+    outputs_reach_later_jobs: "outputs",
+    params_and_levels_of_env: "params",
+    secret_is_masked: "secret",
+    missing_secret_is_named: "missing-secret",
+    odd_output_is_exact: "odd-output",
+    script_is_given_as_it_stands: "shell",
+}

@@ -1,0 +1,236 @@
+//! Runs as users handle them: follow, cancel, suspend, triggers, retention, security.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use crds::{JobState, PipelineRun};
+use e2e::in_cluster::job_log;
+use e2e::namespace::{TestNamespace, condition, job};
+use e2e::rustci::rustci_in_cluster;
+use kube::ResourceExt;
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+fn pipeline(name: &str, head: &str, script: &str) -> String {
+    let script = script.replace('\n', "\n            ");
+    format!(
+        "apiVersion: rustci.dev/v1alpha1
+kind: Pipeline
+metadata: {{name: {name}}}
+spec:
+{head}  jobs:
+    - name: only
+      image: localhost/busybox:1
+      steps:
+        - name: step
+          run: |
+            {script}
+"
+    )
+}
+
+const FINALLY: &str = "  finally:
+    - name: tidy
+      image: localhost/busybox:1
+      steps:
+        - {name: sweep, run: echo tidied}
+";
+
+#[tokio::test]
+async fn a_follower_sees_a_line_while_the_step_still_runs() -> Result<()> {
+    TestNamespace::with("follow", |namespace| async move {
+        // The step ends only after the pod's file `go` is there, which the test makes after it
+        // has seen the first line: so the line came while the step ran.
+        let script = "echo first\nwhile [ ! -e /workspace/go ]; do sleep 0.1; done\necho second";
+        namespace.apply(&pipeline("follow", "", script)).await?;
+        let run = namespace.start("follow").await?;
+        let mut logs = rustci_in_cluster()?
+            .args(["logs", &run, "-f", "--raw", "--job", "only", "-n", &namespace.name])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut lines = BufReader::new(logs.stdout.take().context("stdout")?).lines();
+        let first = tokio::time::timeout(LIMIT, lines.next_line()).await??;
+        ensure!(first.as_deref() == Some("first"), "{first:?}");
+        let run = namespace.job_is(&run, "only", JobState::Running, LIMIT).await?;
+        let pod = job(&run, "only")?.pod.clone().unwrap_or_default();
+        namespace
+            .kubectl(&["exec", &pod, "-c", "job", "--", "touch", "/workspace/go"])
+            .await?;
+        let second = tokio::time::timeout(LIMIT, lines.next_line()).await??;
+        ensure!(second.as_deref() == Some("second"), "{second:?}");
+        let end = tokio::time::timeout(LIMIT, lines.next_line()).await??;
+        ensure!(end.is_none(), "the follower printed more: {end:?}");
+        let status = tokio::time::timeout(LIMIT, logs.wait()).await??;
+        ensure!(status.success(), "rustci logs -f ended with {status}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn logs_are_read_after_the_pod_is_gone() -> Result<()> {
+    TestNamespace::with("gone", |namespace| async move {
+        namespace.apply(&pipeline("gone", "", "echo kept")).await?;
+        let run = namespace.start("gone").await?;
+        namespace.ended(&run, LIMIT).await?;
+        namespace.kubectl(&["delete", "pods", "--all", "--wait=true", "--grace-period=0"]).await?;
+        ensure!(namespace.pods().await?.is_empty());
+        ensure!(job_log(&namespace, &run, "only").await? == b"kept\n");
+        let run: PipelineRun = namespace.api().get(&run).await?;
+        ensure!(condition(&run, "Succeeded").is_some_and(|found| found.0 == "True"));
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_cancelled_run_stops_its_job_and_still_runs_finally() -> Result<()> {
+    TestNamespace::with("cancel", |namespace| async move {
+        namespace.apply(&pipeline("cancel", FINALLY, "echo started\nsleep 300")).await?;
+        let run = namespace.start("cancel").await?;
+        namespace.job_is(&run, "only", JobState::Running, LIMIT).await?;
+        let cancelled = rustci_in_cluster()?
+            .args(["cancel", &run, "-n", &namespace.name])
+            .output()
+            .await?;
+        ensure!(cancelled.status.success(), "{}", String::from_utf8_lossy(&cancelled.stderr));
+        let run = namespace.ended(&run, LIMIT).await?;
+        ensure!(job(&run, "only")?.state == JobState::Cancelled, "{:#?}", run.status);
+        ensure!(job(&run, "tidy")?.state == JobState::Succeeded, "{:#?}", run.status);
+        let (status, reason, _) = condition(&run, "Succeeded").unwrap_or_default();
+        ensure!((status, reason) == ("False", "Cancelled"), "{:#?}", run.status);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_suspended_run_starts_no_job_until_it_is_resumed() -> Result<()> {
+    TestNamespace::with("suspend", |namespace| async move {
+        namespace.apply(&pipeline("suspend", "", "echo ran")).await?;
+        let run = "
+apiVersion: rustci.dev/v1alpha1
+kind: PipelineRun
+metadata: {name: held}
+spec: {pipelineRef: {name: suspend}, suspend: true}";
+        namespace.apply(run).await?;
+        namespace
+            .wait::<PipelineRun>("held", "Suspended", LIMIT, |run| {
+                run.and_then(|run| condition(run, "Succeeded"))
+                    .is_some_and(|found| found.1 == "Suspended")
+            })
+            .await?;
+        ensure!(namespace.pods().await?.is_empty(), "a suspended run started a pod");
+        namespace.patch_run("held", serde_json::json!({"spec": {"suspend": false}})).await?;
+        let run = namespace.ended("held", LIMIT).await?;
+        ensure!(job(&run, "only")?.state == JobState::Succeeded, "{:#?}", run.status);
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn each_new_generation_of_a_pipeline_starts_a_run() -> Result<()> {
+    TestNamespace::with("apply", |namespace| async move {
+        let head = "  triggers: {apply: true}\n";
+        namespace.apply(&pipeline("auto", head, "echo one")).await?;
+        namespace.ended("auto-g1", LIMIT).await?;
+        namespace.apply(&pipeline("auto", head, "echo two")).await?;
+        namespace.ended("auto-g2", LIMIT).await?;
+        ensure!(job_log(&namespace, "auto-g2", "only").await? == b"two\n");
+        let mut runs = namespace.runs().await?;
+        runs.sort();
+        ensure!(runs == ["auto-g1", "auto-g2"], "{runs:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn finished_runs_are_pruned_by_count() -> Result<()> {
+    TestNamespace::with("prune", |namespace| async move {
+        let head = "  retention: {successful: 1}\n";
+        namespace.apply(&pipeline("prune", head, "echo done")).await?;
+        let mut last = String::new();
+        for _ in 0..3 {
+            last = namespace.start("prune").await?;
+            namespace.ended(&last, LIMIT).await?;
+        }
+        let gone = |runs: &[String]| runs == [last.clone()];
+        let deadline = tokio::time::Instant::now() + LIMIT;
+        while !gone(&namespace.runs().await?) {
+            ensure!(
+                tokio::time::Instant::now() < deadline,
+                "runs were not pruned: {:?}",
+                namespace.runs().await?
+            );
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_step_reaches_no_token_and_not_the_agent() -> Result<()> {
+    TestNamespace::with("reach", |namespace| async move {
+        let script = "if ls /var/run/secrets/kubernetes.io; then echo token; fi 2>/dev/null
+if ls /var/run/rustci; then echo agent-token; fi 2>/dev/null
+if cat /proc/1/environ >/dev/null; then echo environ; fi 2>/dev/null
+if ls /rustci/token.sock; then echo socket; fi 2>/dev/null
+env | grep -E 'RUSTCI_AGENT|RUSTCI_FROM' || true
+grep -s CapEff /proc/self/status
+id -u";
+        namespace.apply(&pipeline("reach", "", script)).await?;
+        let run = namespace.start("reach").await?;
+        namespace.ended(&run, LIMIT).await?;
+        let log = String::from_utf8(job_log(&namespace, &run, "only").await?)?;
+        ensure!(log == "CapEff:\t0000000000000000\n1000\n", "a step reaches: {log}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn kubectl_waits_for_any_end_and_shows_columns() -> Result<()> {
+    TestNamespace::with("columns", |namespace| async move {
+        namespace.apply(&pipeline("columns", "", "exit 3")).await?;
+        let run = namespace.start("columns").await?;
+        namespace
+            .kubectl(&["wait", "--for=condition=Completed", "--timeout=120s", "prun", &run])
+            .await?;
+        let table = namespace.kubectl(&["get", "prun", &run]).await?;
+        for word in ["SUCCEEDED", "REASON", "PIPELINE", "False", "columns"] {
+            ensure!(table.contains(word), "no {word} in\n{table}");
+        }
+        let events = namespace.kubectl(&["get", "events", "-o", "yaml"]).await?;
+        ensure!(events.contains("exited with code 3"), "{events}");
+        let explained = namespace.kubectl(&["explain", "prun.spec.suspend"]).await?;
+        ensure!(explained.contains("Starts no further job"), "{explained}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn one_job_is_one_pod_of_the_run_and_goes_with_it() -> Result<()> {
+    TestNamespace::with("owner", |namespace| async move {
+        namespace.apply(&pipeline("owner", "", "echo x")).await?;
+        let run = namespace.start("owner").await?;
+        let ended = namespace.ended(&run, LIMIT).await?;
+        let pods = namespace.pods().await?;
+        ensure!(pods.len() == 1, "{} pods", pods.len());
+        let owner = pods[0].owner_references().first().context("the pod has no owner")?.clone();
+        ensure!(owner.controller == Some(true) && Some(owner.uid) == ended.uid());
+        ensure!(pods[0].spec.as_ref().is_some_and(|spec| spec.init_containers.is_none()));
+        namespace.kubectl(&["delete", "prun", &run, "--wait=true"]).await?;
+        let name = pods[0].name_any();
+        namespace
+            .wait::<k8s_openapi::api::core::v1::Pod>(&name, "gone", LIMIT, |pod| pod.is_none())
+            .await?;
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,78 @@
+//! `cargo xtask check`: what must hold of the code besides its tests.
+//! Must not change a file of the checkout.
+
+use anyhow::{Result, bail};
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::shell::{self, cargo, output, run};
+
+const DENY: &str = "0.20.2";
+
+/// A crate, its features, and what must not be among its dependencies.
+const PURE: &[(&str, &[&str], &[&str])] = &[
+    ("crds", &[], &["tokio", "kube-client", "kube-runtime", "quinn", "axum"]),
+    (
+        "planner",
+        &[],
+        &["tokio", "kube-client", "kube-runtime", "quinn", "axum", "rand", "valkyrie"],
+    ),
+    ("runner-messages", &[], &["tokio", "kube-core", "quinn", "valkyrie"]),
+    ("storage", &[], &["kube-core", "quinn", "valkyrie", "crds"]),
+    ("valkyrie", &["--no-default-features"], &["tokio", "quinn", "kube-core", "runner-messages"]),
+    ("valkyrie", &[], &["kube-core", "runner-messages", "crds", "ring"]),
+    ("hub", &[], &["kube-core", "crds", "planner"]),
+    ("runner", &[], &["kube-core", "crds", "planner", "hub", "ring"]),
+    ("operator", &[], &["ring", "openssl"]),
+];
+
+/// Runs every check; the first that fails ends it.
+pub fn check() -> Result<()> {
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    run(cargo().args([
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    purity()?;
+    run(cargo().args(["check", "--quiet", "-p", "valkyrie", "--no-default-features"]))?;
+    crate::generate::generate(true)?;
+    run(Command::new(deny()?)
+        .current_dir(shell::root())
+        .args(["check", "licenses", "bans", "sources"]))?;
+    println!("all checks passed");
+    Ok(())
+}
+
+fn purity() -> Result<()> {
+    for (package, features, forbidden) in PURE {
+        let tree = output(
+            cargo().args(["tree", "-p", package, "-e", "normal", "--prefix", "none"]).args(*features),
+        )?;
+        for line in tree.lines() {
+            let name = line.split(' ').next().unwrap_or_default();
+            if forbidden.contains(&name) {
+                bail!("crate `{package}` must not depend on `{name}`: see `cargo tree -p {package}`");
+            }
+        }
+    }
+    println!("the core crates are pure");
+    Ok(())
+}
+
+/// cargo-deny, installed into the cache when it isn't there.
+fn deny() -> Result<PathBuf> {
+    let folder = cluster::cache_dir().join(format!("tools/cargo-deny-{DENY}"));
+    let binary = folder.join("bin/cargo-deny");
+    if !binary.exists() {
+        run(cargo()
+            .args(["install", "--quiet", "--locked", "cargo-deny", "--version", DENY, "--root"])
+            .arg(&folder)
+            .env_remove("CARGO_TARGET_DIR"))?;
+    }
+    Ok(binary)
+}

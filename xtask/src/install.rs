@@ -1,0 +1,69 @@
+//! Installs RustCI in a cluster: resources, operator, images.
+//! Must not start or stop the cluster.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+use cluster::{Cluster, images};
+
+use crate::images::Profile;
+use crate::shell;
+
+/// Namespace of the operator.
+pub const NAMESPACE: &str = "rustci-system";
+
+/// Loads the images, applies the manifests of this checkout and waits for the operator.
+pub async fn install(cluster: &Cluster, profile: Profile) -> Result<()> {
+    load(cluster, crate::images::own(profile)?).await?;
+    load(cluster, vec![images::busybox()?]).await?;
+    let root = shell::root();
+    shell::run(
+        kubectl(cluster).args(["apply", "--server-side", "-f"]).arg(root.join("crds/yaml")),
+    )?;
+    shell::run(
+        kubectl(cluster)
+            .args(["wait", "--for=condition=Established", "--timeout=30s", "-f"])
+            .arg(root.join("crds/yaml")),
+    )?;
+    let before = operator_runs(cluster);
+    shell::run(
+        kubectl(cluster).args(["apply", "--server-side", "-k"]).arg(root.join("operator/deploy")),
+    )?;
+    if before {
+        // The image's name stays the same, so a running operator must be told of the new one.
+        shell::run(
+            kubectl(cluster).args(["-n", NAMESPACE, "rollout", "restart", "deploy/rustci-operator"]),
+        )?;
+    }
+    shell::run(kubectl(cluster).args([
+        "-n",
+        NAMESPACE,
+        "rollout",
+        "status",
+        "deploy/rustci-operator",
+        "--timeout=120s",
+    ]))
+}
+
+/// The cluster's kubectl with its kubeconfig.
+pub fn kubectl(cluster: &Cluster) -> Command {
+    let mut command = Command::new(cluster.kubectl());
+    command.arg("--kubeconfig").arg(cluster.kubeconfig());
+    command
+}
+
+/// Loads images into the nodes.
+pub async fn load(cluster: &Cluster, tars: Vec<PathBuf>) -> Result<()> {
+    for tar in tars {
+        cluster.load_image(&tar).await?;
+    }
+    Ok(())
+}
+
+fn operator_runs(cluster: &Cluster) -> bool {
+    kubectl(cluster)
+        .args(["-n", NAMESPACE, "get", "deploy/rustci-operator", "-o", "name"])
+        .output()
+        .is_ok_and(|output| output.status.success())
+}

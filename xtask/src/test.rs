@@ -1,0 +1,66 @@
+//! `cargo xtask test`: every test, from units to pods on a real cluster.
+//! Must not skip a part that cannot run: it fails instead.
+
+use anyhow::Result;
+use cluster::Cluster;
+
+use crate::images::{self, Profile};
+use crate::install::{install, load};
+use crate::shell::{cargo, run};
+
+/// Which tests run; all of them by default.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Options {
+    /// Only the tests that need neither root nor Go.
+    #[arg(long, conflicts_with = "e2e")]
+    units: bool,
+    /// Only the end-to-end tests on the cluster.
+    #[arg(long)]
+    e2e: bool,
+    /// Leave the cluster up afterwards.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Runs the tests; the first failing part ends them.
+pub async fn test(options: Options) -> Result<()> {
+    if options.units {
+        return units();
+    }
+    if !options.e2e {
+        run(cargo().args(["test", "--workspace", "--exclude", "e2e", "--exclude", "cluster"]))?;
+        run(cargo().args(["test", "-p", "cluster"]))?;
+    }
+    end_to_end(options.keep).await
+}
+
+fn units() -> Result<()> {
+    let mut command = cargo();
+    command.args(["test", "--workspace"]);
+    for package in ["e2e", "cluster", "operator", "crds"] {
+        command.args(["--exclude", package]);
+    }
+    run(&mut command)?;
+    run(cargo().args(["test", "-p", "operator", "-p", "crds", "--lib"]))
+}
+
+/// The cluster is ours for the time of the tests, unless it ran before.
+async fn end_to_end(keep: bool) -> Result<()> {
+    let rustci = images::cli(Profile::Dev)?;
+    let scoped;
+    let kept;
+    let cluster: &Cluster = if keep {
+        kept = Cluster::up().await?;
+        &kept
+    } else {
+        scoped = Cluster::up_scoped().await?;
+        &scoped
+    };
+    install(cluster, Profile::Dev).await?;
+    load(cluster, vec![cluster::images::build()?]).await?;
+    run(cargo()
+        .args(["test", "-p", "e2e"])
+        .env("RUSTCI_E2E_KUBECONFIG", cluster.kubeconfig())
+        .env("RUSTCI_E2E_KUBECTL", cluster.kubectl())
+        .env("RUSTCI_E2E_CLI", rustci))
+}
