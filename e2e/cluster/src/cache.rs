@@ -30,18 +30,16 @@ impl Lock {
         Ok(Lock(file))
     }
 
-    /// Waits until nobody holds the lock exclusively.
-    pub(crate) fn shared(path: &Path) -> Result<Lock> {
-        let file = open_lock(path)?;
-        file.lock_shared().with_context(|| format!("could not lock {}", path.display()))?;
-        Ok(Lock(file))
-    }
-
-    /// Gives up the lock and takes it exclusively if nobody else holds it, else returns `None`.
-    pub(crate) fn into_exclusive(self, path: &Path) -> Result<Option<Lock>> {
-        drop(self);
+    /// The lock alone, if nobody else holds it in any form.
+    pub(crate) fn try_exclusive(path: &Path) -> Result<Option<Lock>> {
         let file = open_lock(path)?;
         Ok(file.try_lock().is_ok().then_some(Lock(file)))
+    }
+
+    /// The lock together with others, if nobody holds it exclusively.
+    pub(crate) fn try_shared(path: &Path) -> Result<Option<Lock>> {
+        let file = open_lock(path)?;
+        Ok(file.try_lock_shared().is_ok().then_some(Lock(file)))
     }
 }
 
@@ -149,12 +147,16 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_becomes_exclusive_only_for_the_last_holder() {
+    fn a_lock_is_had_by_many_or_by_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let first = Lock::shared(&path).unwrap();
-        let second = Lock::shared(&path).unwrap();
-        assert!(first.into_exclusive(&path).unwrap().is_none());
-        assert!(second.into_exclusive(&path).unwrap().is_some());
+        let first = Lock::try_shared(&path).unwrap();
+        let second = Lock::try_shared(&path).unwrap();
+        assert!(first.is_some() && second.is_some());
+        assert!(Lock::try_exclusive(&path).unwrap().is_none());
+        drop((first, second));
+        let alone = Lock::try_exclusive(&path).unwrap();
+        assert!(alone.is_some());
+        assert!(Lock::try_shared(&path).unwrap().is_none());
     }
 }

@@ -1,11 +1,28 @@
 //! A real Kubernetes for tests and for trying things by hand, without a registry or an engine.
 //! It must not know anything of RustCI's own resources or images.
 
+mod binaries;
 mod cache;
 mod cluster;
+mod command;
+mod containers;
 mod control_plane;
+mod given;
 pub mod images;
+mod machine;
+mod network;
+mod node;
+mod packages;
+mod pki;
+mod process;
+mod ready;
+mod seed;
+mod servers;
+mod signals;
+mod state;
+mod teardown;
+mod users;
 
 pub use cache::cache_dir;
-pub use cluster::{Cluster, Kind, Scoped, Status};
+pub use cluster::{Cluster, Kind, Status, build_binaries};
 pub use control_plane::ControlPlane;

@@ -77,6 +77,7 @@ address = "{SOCKET}.ttrpc"
 sandbox_image = "{pause}"
 restrict_oom_score_adj = true
 disable_tcp_service = true
+netns_mounts_under_state_dir = true
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "/usr/lib/cni"
 conf_dir = "{cni}"
