@@ -58,8 +58,11 @@ async fn end_to_end(keep: bool) -> Result<()> {
     };
     install(cluster, Profile::Dev).await?;
     load(cluster, vec![cluster::images::build()?]).await?;
+    // A given cluster's pods may not reach this machine; the tests that need it say so.
+    let host = cluster.host_ip().map(|address| address.to_string()).unwrap_or_default();
     run(cargo()
         .args(["test", "-p", "e2e"])
+        .env("RUSTCI_E2E_HOST_IP", host)
         .env("RUSTCI_E2E_KUBECONFIG", cluster.kubeconfig())
         .env("RUSTCI_E2E_KUBECTL", cluster.kubectl())
         .env("RUSTCI_E2E_CLI", rustci))
