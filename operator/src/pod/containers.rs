@@ -1,0 +1,202 @@
+//! The two containers of a job's pod: the carrier and the job.
+//! Must not read anything but its arguments.
+
+use std::collections::BTreeMap;
+
+use crds::EnvSource;
+use k8s_openapi::api::core::v1::{
+    Capabilities, ConfigMapKeySelector, Container, EnvVar, EnvVarSource, ExecAction, Lifecycle,
+    LifecycleHandler, ObjectFieldSelector, ResourceRequirements, SecretKeySelector,
+    SecurityContext,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use planner::run::{EnvFrom, PlaceSpec};
+
+use super::{AgentDelivery, AgentSettings, CARRIER, JOB, volumes};
+
+const AGENT_IN_ITS_IMAGE: &str = "/rustci-agent";
+const TOKEN_SOCKET: &str = "/rustci/token.sock";
+const PULL_POLICY: &str = "IfNotPresent";
+
+/// What differs between the job's container and the carrier.
+pub(super) struct Steps {
+    pub(super) resources: Option<ResourceRequirements>,
+    pub(super) read_only_root: bool,
+    pub(super) root: bool,
+    pub(super) with_token: bool,
+}
+
+/// The first container: it alone sees the agent's token.
+pub(super) fn carrier(agent: &AgentSettings) -> Container {
+    let token = format!("{}/{}", volumes::TOKEN_DIR, volumes::TOKEN_FILE);
+    Container {
+        name: CARRIER.to_owned(),
+        image: Some(agent.image.clone()),
+        image_pull_policy: Some(PULL_POLICY.to_owned()),
+        command: Some(words(&[
+            AGENT_IN_ITS_IMAGE,
+            "carrier",
+            "--socket",
+            TOKEN_SOCKET,
+            "--token",
+            &token,
+        ])),
+        lifecycle: (agent.delivery == AgentDelivery::Carrier).then(install_hook),
+        volume_mounts: Some(vec![volumes::shared_mount(), volumes::token_mount()]),
+        resources: Some(carrier_resources()),
+        security_context: Some(SecurityContext {
+            read_only_root_filesystem: Some(true),
+            ..confined()
+        }),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        ..Container::default()
+    }
+}
+
+/// The second container: the user's image with the agent as PID 1.
+pub(super) fn job(place: &PlaceSpec, agent: &AgentSettings, steps: Steps) -> Container {
+    let mut mounts = vec![volumes::shared_mount(), volumes::workspace_mount()];
+    let command = match agent.delivery {
+        AgentDelivery::Carrier => "/rustci/agent".to_owned(),
+        AgentDelivery::ImageVolume => {
+            mounts.push(volumes::agent_mount());
+            format!("{}{AGENT_IN_ITS_IMAGE}", volumes::AGENT_DIR)
+        }
+    };
+    if steps.with_token {
+        mounts.push(volumes::service_account_mount());
+    }
+    // Root keeps the runtime's default capabilities: package managers need them. Whether root is
+    // allowed at all is the namespace's pod security level to say.
+    let security = if steps.root {
+        SecurityContext {
+            allow_privilege_escalation: Some(false),
+            ..SecurityContext::default()
+        }
+    } else {
+        confined()
+    };
+    Container {
+        name: JOB.to_owned(),
+        image: Some(place.image.clone()),
+        image_pull_policy: Some(PULL_POLICY.to_owned()),
+        command: Some(words(&[&command, "job"])),
+        working_dir: Some(volumes::WORKSPACE_DIR.to_owned()),
+        env: Some(job_env(place, agent)),
+        volume_mounts: Some(mounts),
+        resources: steps.resources,
+        security_context: Some(SecurityContext {
+            read_only_root_filesystem: Some(steps.read_only_root),
+            ..security
+        }),
+        termination_message_path: Some("/dev/termination-log".to_owned()),
+        termination_message_policy: Some("File".to_owned()),
+        ..Container::default()
+    }
+}
+
+fn job_env(place: &PlaceSpec, agent: &AgentSettings) -> Vec<EnvVar> {
+    let mut env = vec![
+        value("RUSTCI_AGENT_HUB", &agent.hub.to_string()),
+        value("RUSTCI_AGENT_HUB_ID", &agent.hub_id),
+        value("RUSTCI_AGENT_CA", &agent.bundle_pem),
+        value("RUSTCI_AGENT_SOCKET", TOKEN_SOCKET),
+        field("RUSTCI_AGENT_POD_UID", "metadata.uid"),
+        field("RUSTCI_AGENT_NAMESPACE", "metadata.namespace"),
+    ];
+    env.extend(place.env_from.iter().map(from_source));
+    env
+}
+
+fn from_source(from: &EnvFrom) -> EnvVar {
+    let EnvFrom {
+        name,
+        source: EnvSource {
+            secret_key_ref,
+            config_map_key_ref,
+        },
+    } = from;
+    EnvVar {
+        name: name.clone(),
+        value_from: Some(EnvVarSource {
+            secret_key_ref: secret_key_ref.as_ref().map(|secret| SecretKeySelector {
+                name: secret.name.clone(),
+                key: secret.key.clone(),
+                optional: secret.optional,
+            }),
+            config_map_key_ref: config_map_key_ref.as_ref().map(|map| ConfigMapKeySelector {
+                name: map.name.clone(),
+                key: map.key.clone(),
+                optional: map.optional,
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    }
+}
+
+fn value(name: &str, value: &str) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value: Some(value.to_owned()),
+        ..EnvVar::default()
+    }
+}
+
+fn field(name: &str, path: &str) -> EnvVar {
+    EnvVar {
+        name: name.to_owned(),
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                field_path: path.to_owned(),
+                ..ObjectFieldSelector::default()
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    }
+}
+
+/// The kubelet starts the next container only when this hook has ended, which takes the place of
+/// an init container without its extra second.
+fn install_hook() -> Lifecycle {
+    Lifecycle {
+        post_start: Some(LifecycleHandler {
+            exec: Some(ExecAction {
+                command: Some(words(&[AGENT_IN_ITS_IMAGE, "install", "/rustci/agent"])),
+            }),
+            ..LifecycleHandler::default()
+        }),
+        ..Lifecycle::default()
+    }
+}
+
+/// No CPU limit: throttling would delay the start of every job.
+fn carrier_resources() -> ResourceRequirements {
+    let quantities = |all: &[(&str, &str)]| {
+        all.iter()
+            .map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned())))
+            .collect::<BTreeMap<_, _>>()
+    };
+    ResourceRequirements {
+        requests: Some(quantities(&[("cpu", "10m"), ("memory", "16Mi")])),
+        limits: Some(quantities(&[("memory", "64Mi")])),
+        ..ResourceRequirements::default()
+    }
+}
+
+fn confined() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".to_owned()]),
+            ..Capabilities::default()
+        }),
+        ..SecurityContext::default()
+    }
+}
+
+fn words(all: &[&str]) -> Vec<String> {
+    all.iter().map(|&word| word.to_owned()).collect()
+}

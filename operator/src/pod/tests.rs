@@ -1,0 +1,128 @@
+//! Golden tests of the pod builder.
+//! Must not check what Kubernetes itself checks; the control-plane tests do that.
+
+use super::*;
+use crds::{ConfigMapKeyRef, EnvSource, SecretKeyRef};
+use planner::run::{EnvFrom, JobKey};
+
+fn agent(delivery: AgentDelivery) -> AgentSettings {
+    AgentSettings {
+        image: "registry.example/agent:7".to_owned(),
+        delivery,
+        hub: "10.96.3.4:7420".parse().unwrap(),
+        hub_id: "spiffe://ci.example/operator".to_owned(),
+        bundle_pem: "-----BEGIN CERTIFICATE-----\n".to_owned(),
+        audience: "valkyrie.ci.example".to_owned(),
+        stop_grace: Duration::from_secs(25),
+    }
+}
+
+fn place(pod: PodOptions, sources: Vec<EnvSource>) -> PlaceSpec {
+    let named = |(n, source)| EnvFrom {
+        name: format!("RUSTCI_FROM_{n}"),
+        source,
+    };
+    PlaceSpec {
+        name: "nightly-unit-1-abc".to_owned(),
+        key: JobKey {
+            namespace: "team-a".to_owned(),
+            run: "nightly".to_owned(),
+            run_uid: "0b1f".to_owned(),
+            job: "unit".to_owned(),
+            attempt: 2,
+            fence: 3,
+        },
+        pipeline: "build".to_owned(),
+        runner: Some("large".to_owned()),
+        image: "registry.example/rust:1".to_owned(),
+        pod,
+        env_from: sources.into_iter().enumerate().map(named).collect(),
+        active_deadline: Duration::from_secs(4_200),
+    }
+}
+
+fn yaml(pod: &Pod) -> serde_json::Value {
+    serde_json::to_value(pod).unwrap()
+}
+
+#[test]
+fn a_job_without_options_gets_a_restricted_pod_with_a_carrier() {
+    let pod = build_pod(
+        &place(PodOptions::default(), Vec::new()),
+        &agent(AgentDelivery::Carrier),
+    );
+    insta::assert_yaml_snapshot!(yaml(&pod));
+}
+
+#[test]
+fn options_and_sources_reach_the_jobs_container() {
+    let options: PodOptions = serde_json::from_value(serde_json::json!({
+        "resources": {"requests": {"cpu": "2"}, "limits": {"memory": "4Gi"}},
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"key": "ci", "operator": "Exists"}],
+        "serviceAccountName": "builder",
+        "automountServiceAccountToken": true,
+        "imagePullSecrets": ["pull"],
+        "runAsUser": 0,
+        "readOnlyRootFilesystem": true,
+    }))
+    .unwrap();
+    let sources = vec![
+        EnvSource {
+            secret_key_ref: Some(SecretKeyRef {
+                name: "credentials".to_owned(),
+                key: "password".to_owned(),
+                optional: None,
+            }),
+            config_map_key_ref: None,
+        },
+        EnvSource {
+            secret_key_ref: None,
+            config_map_key_ref: Some(ConfigMapKeyRef {
+                name: "settings".to_owned(),
+                key: "level".to_owned(),
+                optional: Some(true),
+            }),
+        },
+    ];
+    let pod = build_pod(&place(options, sources), &agent(AgentDelivery::ImageVolume));
+    insta::assert_yaml_snapshot!(yaml(&pod));
+}
+
+#[test]
+fn the_agents_token_is_mounted_in_the_carrier_alone() {
+    for delivery in [AgentDelivery::Carrier, AgentDelivery::ImageVolume] {
+        let pod = build_pod(&place(PodOptions::default(), Vec::new()), &agent(delivery));
+        let with_token: Vec<_> = pod
+            .spec
+            .unwrap()
+            .containers
+            .into_iter()
+            .filter(|c| c.volume_mounts.iter().flatten().any(|m| m.name == "token"))
+            .map(|c| c.name)
+            .collect();
+        assert_eq!(with_token, [CARRIER]);
+    }
+}
+
+#[test]
+fn auto_delivery_is_an_image_volume_from_1_36_on() {
+    let resolved = |wanted, minor| AgentDelivery::resolve(wanted, minor);
+    assert_eq!(resolved(Delivery::Auto, "35"), AgentDelivery::Carrier);
+    assert_eq!(resolved(Delivery::Auto, "36+"), AgentDelivery::ImageVolume);
+    assert_eq!(resolved(Delivery::Auto, "unknown"), AgentDelivery::Carrier);
+    assert_eq!(
+        resolved(Delivery::ImageVolume, "34"),
+        AgentDelivery::ImageVolume
+    );
+    assert_eq!(resolved(Delivery::Carrier, "40"), AgentDelivery::Carrier);
+}
+
+#[test]
+fn long_names_become_unique_label_values() {
+    let long = "a".repeat(200);
+    let other = format!("{}b", "a".repeat(199));
+    assert_eq!(label_value(&long).len(), LABEL_VALUE_MAX);
+    assert_ne!(label_value(&long), label_value(&other));
+    assert_eq!(label_value("short"), "short");
+}
