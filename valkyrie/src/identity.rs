@@ -10,6 +10,10 @@ mod credentials;
 mod spiffe;
 #[cfg(feature = "identity")]
 mod store;
+#[cfg(feature = "identity")]
+pub mod tls;
+#[cfg(feature = "identity")]
+mod verify;
 
 #[cfg(feature = "identity")]
 pub use rustls::pki_types::CertificateDer;

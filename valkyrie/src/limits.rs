@@ -24,8 +24,12 @@ pub struct Limits {
     pub idle: Duration,
     /// How often the dialing side shows that it lives.
     pub keep_alive: Duration,
-    /// Silence after which a link is reported as `Suspect`.
+    /// Silence after which a quiet link is reported as `Suspect`. Between `keep_alive` and
+    /// `idle`: the transport repeats what is lost, so one missed interval is already trouble.
     pub suspect: Duration,
+    /// How often the dialing side asks for a sign of life while calls or streams are open. Three
+    /// and a half such intervals without one make the link `Suspect`, and it dials anew beside.
+    pub probe: Duration,
     /// How long a server keeps a session whose connection broke.
     pub resume_window: Duration,
     /// Time from a connection's start to the end of its handshake, `Handler::up` included.
@@ -57,6 +61,7 @@ impl Default for Limits {
             idle: Duration::from_secs(45),
             keep_alive: Duration::from_secs(15),
             suspect: Duration::from_millis(22_500),
+            probe: Duration::from_secs(1),
             resume_window: Duration::from_secs(60),
             hello: Duration::from_secs(5),
             anonymous_frame: 16 * 1024,
@@ -65,6 +70,91 @@ impl Default for Limits {
             handshakes: 512,
             sessions: 20_000,
             backoff: (Duration::from_millis(50), Duration::from_secs(5)),
+        }
+    }
+}
+
+impl Limits {
+    /// What is contradictory in these limits, if anything.
+    pub fn fault(&self) -> Option<&'static str> {
+        const MIB: usize = 1024 * 1024;
+        let sizes = [
+            self.control_frame,
+            self.data_frame,
+            self.call_body,
+            self.anonymous_frame,
+        ];
+        if sizes.iter().any(|size| !(1024..=MIB).contains(size)) {
+            return Some("frame and body sizes lie between 1 KiB and 1 MiB");
+        }
+        if self.body_budget < self.call_body {
+            return Some("body_budget must hold at least one call_body");
+        }
+        if !(2..=1024).contains(&self.streams) || !(2..=1024).contains(&self.anonymous_streams) {
+            return Some("streams lie between 2 and 1024");
+        }
+        if !(self.probe <= self.keep_alive && self.keep_alive < self.suspect) {
+            return Some("probe <= keep_alive < suspect must hold");
+        }
+        if self.suspect >= self.idle {
+            return Some("suspect must be shorter than idle");
+        }
+        if self.probe.is_zero() || self.hello.is_zero() || self.backoff.0.is_zero() {
+            return Some("times must not be zero");
+        }
+        if self.backoff.0 > self.backoff.1 {
+            return Some("the first wait of backoff is its smaller one");
+        }
+        if self.handshakes == 0 || self.sessions == 0 {
+            return Some("handshakes and sessions must allow at least one");
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_limits_are_sound_and_contradictions_are_named() {
+        assert_eq!(Limits::default().fault(), None);
+        let bad = [
+            Limits {
+                data_frame: 2 * 1024 * 1024,
+                ..Limits::default()
+            },
+            Limits {
+                control_frame: 10,
+                ..Limits::default()
+            },
+            Limits {
+                body_budget: 1024,
+                ..Limits::default()
+            },
+            Limits {
+                streams: 4096,
+                ..Limits::default()
+            },
+            Limits {
+                suspect: Duration::from_secs(50),
+                ..Limits::default()
+            },
+            Limits {
+                keep_alive: Duration::from_secs(30),
+                ..Limits::default()
+            },
+            Limits {
+                probe: Duration::ZERO,
+                ..Limits::default()
+            },
+            Limits {
+                sessions: 0,
+                ..Limits::default()
+            },
+        ];
+        for limits in bad {
+            assert!(limits.fault().is_some(), "{limits:?}");
         }
     }
 }

@@ -1,6 +1,16 @@
 //! The state machines of a session; each takes the time as a parameter.
 //! Must not do I/O, spawn, sleep, read a clock or draw randomness.
 
+pub mod backoff;
 pub mod call;
+pub mod drain;
+pub mod handshake;
+pub mod liveness;
+pub mod resume;
 
-pub use call::CallOptions;
+pub use backoff::Backoff;
+pub use call::{Call, CallOptions};
+pub use drain::Drain;
+pub use handshake::{ClientHandshake, HandshakeError, ServerHandshake, Terms, Welcome};
+pub use liveness::{Health, Liveness};
+pub use resume::{Secret, Sessions, Ticket};

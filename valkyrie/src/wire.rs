@@ -1,6 +1,52 @@
-//! Bytes of the protocol.
-//! Must not do I/O nor keep state.
+//! Bytes of the protocol: varints, frames, and the messages in them.
+//! Must not do I/O nor keep the state of a session.
 
+pub mod decoder;
+pub mod frame;
+pub mod message;
 pub mod value;
+pub mod varint;
 
-pub use value::{Class, Method, SessionId};
+pub use decoder::Decoder;
+pub use frame::{Caps, Frame, FrameType};
+pub use value::{Class, CloseCode, Method, SessionId};
+
+/// What is wrong with received bytes. None of them is retryable: the peer breaks the protocol.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WireError {
+    /// A varint that could have been shorter.
+    #[error("a number is not in its shortest form")]
+    Overlong,
+    /// A frame whose length is over the cap of its type.
+    #[error("a frame of {length} bytes is over the limit of {cap}")]
+    Oversize {
+        /// The announced length.
+        length: u64,
+        /// The most that is accepted.
+        cap: u64,
+    },
+    /// A frame type that is unknown and marked as critical.
+    #[error("unknown critical frame type {0:#x}")]
+    Critical(u64),
+    /// Flag bits that this version does not define.
+    #[error("unknown flags {0:#04x}")]
+    Flags(u8),
+    /// Too many unknown frames in a row.
+    #[error("more than {0} unknown frames in a row")]
+    TooManySkipped(u32),
+    /// A known frame where it does not belong.
+    #[error("unexpected {0:?} frame")]
+    Unexpected(FrameType),
+    /// A payload that is not the message of its frame type.
+    #[error("bad {frame:?} message: {why}")]
+    Message {
+        /// The frame it came in.
+        frame: FrameType,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The stream ended inside a frame.
+    #[error("the stream ended inside a frame")]
+    Truncated,
+}

@@ -1,14 +1,22 @@
 //! Our own key and certificate, from the signing request to the renewal time.
 //! Must not talk to an authority: the caller carries the request there.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::pki_types::CertificateDer;
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 
+use super::authority::{crypto, new_key};
+use super::verify::{Leaf, read_leaf};
 use super::{IdentityError, SpiffeId};
 
 /// A fresh key and the request for its certificate.
-pub struct KeyRequest {}
+pub struct KeyRequest {
+    key: KeyPair,
+    csr_der: Vec<u8>,
+}
 
 impl KeyRequest {
     /// Makes a key (ECDSA P-256) and a request signed by it.
@@ -16,12 +24,19 @@ impl KeyRequest {
     /// # Errors
     /// When the crypto library fails.
     pub fn generate() -> Result<Self, IdentityError> {
-        todo!()
+        let key = new_key()?;
+        let request = CertificateParams::default()
+            .serialize_request(&key)
+            .map_err(crypto("sign a certificate request"))?;
+        Ok(Self {
+            csr_der: request.der().to_vec(),
+            key,
+        })
     }
 
     /// The request in DER, as `Authority::issue` takes it.
     pub fn csr_der(&self) -> &[u8] {
-        todo!()
+        &self.csr_der
     }
 
     /// Joins the key with the chain it was issued.
@@ -32,28 +47,76 @@ impl KeyRequest {
         self,
         chain: Vec<CertificateDer<'static>>,
     ) -> Result<Credentials, IdentityError> {
-        let _ = chain;
-        todo!()
+        let key = PrivateKeyDer::try_from(self.key.serialize_der()).map_err(|why| {
+            IdentityError::Crypto {
+                what: "use a key",
+                why: why.to_owned(),
+            }
+        })?;
+        Credentials::new(chain, key)
     }
 }
 
 /// A key with its certificate chain.
 #[derive(Clone)]
-pub struct Credentials {}
+pub struct Credentials {
+    leaf: Arc<Leaf>,
+    certified: Arc<CertifiedKey>,
+}
 
 impl Credentials {
+    /// Joins a chain, leaf first, and the leaf's key.
+    ///
+    /// # Errors
+    /// When the leaf is not for this key or does not name exactly one peer.
+    pub fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, IdentityError> {
+        let first = chain
+            .first()
+            .ok_or_else(|| IdentityError::Certificate("the chain is empty".to_owned()))?;
+        let leaf = Arc::new(read_leaf(first)?);
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let certified = CertifiedKey::from_der(chain, key, &provider)
+            .map_err(|error| IdentityError::Certificate(error.to_string()))?;
+        Ok(Self {
+            leaf,
+            certified: Arc::new(certified),
+        })
+    }
+
     /// Whom they name.
     pub fn id(&self) -> &SpiffeId {
-        todo!()
+        &self.leaf.id
     }
 
     /// When the leaf ends.
     pub fn expires_at(&self) -> SystemTime {
-        todo!()
+        self.leaf.not_after
     }
 
     /// When to ask for new ones: two thirds of the leaf's life.
     pub fn renew_at(&self) -> SystemTime {
-        todo!()
+        let life = self
+            .leaf
+            .not_after
+            .duration_since(self.leaf.not_before)
+            .unwrap_or_default();
+        self.leaf.not_before + life * 2 / 3
+    }
+
+    /// What TLS shows and signs with.
+    pub(super) fn certified(&self) -> Arc<CertifiedKey> {
+        self.certified.clone()
+    }
+}
+
+impl std::fmt::Debug for Credentials {
+    /// Never the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("leaf", &self.leaf)
+            .finish_non_exhaustive()
     }
 }

@@ -65,3 +65,58 @@ impl std::fmt::Debug for SessionId {
         write!(f, "SessionId({self})")
     }
 }
+
+/// Why a connection was closed; the number travels in the transport's close frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloseCode {
+    /// 0: the session is over; do not resume it.
+    Closed,
+    /// 1: this end goes away; resume on the next connection.
+    GoingAway,
+    /// 2: the peer broke the protocol.
+    Protocol,
+    /// 3: the handshake was refused; the reason was sent before.
+    Refused,
+    /// 4: nothing was heard for too long.
+    Silent,
+    /// 5: a newer connection continues this session.
+    Replaced,
+    /// 6: too many connections or handshakes.
+    Busy,
+    /// 7: a certificate ended; connect again with a new one.
+    Expired,
+    /// Any other number, from a newer peer; treated like a broken connection.
+    Unknown(u64),
+}
+
+impl CloseCode {
+    /// The number on the wire.
+    pub fn number(self) -> u64 {
+        match self {
+            CloseCode::Closed => 0,
+            CloseCode::GoingAway => 1,
+            CloseCode::Protocol => 2,
+            CloseCode::Refused => 3,
+            CloseCode::Silent => 4,
+            CloseCode::Replaced => 5,
+            CloseCode::Busy => 6,
+            CloseCode::Expired => 7,
+            CloseCode::Unknown(number) => number,
+        }
+    }
+
+    /// The code of a number from the wire.
+    pub fn from_number(number: u64) -> Self {
+        match number {
+            0 => CloseCode::Closed,
+            1 => CloseCode::GoingAway,
+            2 => CloseCode::Protocol,
+            3 => CloseCode::Refused,
+            4 => CloseCode::Silent,
+            5 => CloseCode::Replaced,
+            6 => CloseCode::Busy,
+            7 => CloseCode::Expired,
+            number => CloseCode::Unknown(number),
+        }
+    }
+}
