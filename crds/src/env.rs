@@ -4,14 +4,19 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::rule::{ENV_NAME, ENV_NOT_RESERVED, MAX_OBJECT_NAME, ONE_SOURCE, ONE_VALUE, rules};
+
 /// One environment variable: a value, or where to take the value from.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules(&[ONE_VALUE, ENV_NOT_RESERVED])))]
 pub struct EnvVar {
     /// Name of the variable, such as `PROFILE`.
+    #[schemars(length(min = 1, max = 128), regex(pattern = ENV_NAME))]
     pub name: String,
     /// The value; `${{ }}` expressions in it are evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32768))]
     pub value: Option<String>,
     /// Where the value comes from; not together with `value`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -21,6 +26,7 @@ pub struct EnvVar {
 /// A reference to one value of a Secret or ConfigMap in the run's namespace: exactly one is set.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules(&[ONE_SOURCE])))]
 pub struct EnvSource {
     /// A key of a Secret. The value is masked in logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -35,8 +41,10 @@ pub struct EnvSource {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretKeyRef {
     /// Name of the Secret.
+    #[schemars(length(min = 1, max = MAX_OBJECT_NAME))]
     pub name: String,
     /// Key in the Secret.
+    #[schemars(length(min = 1, max = MAX_OBJECT_NAME))]
     pub key: String,
     /// When true, a missing Secret or key leaves the variable unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,8 +56,10 @@ pub struct SecretKeyRef {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConfigMapKeyRef {
     /// Name of the ConfigMap.
+    #[schemars(length(min = 1, max = MAX_OBJECT_NAME))]
     pub name: String,
     /// Key in the ConfigMap.
+    #[schemars(length(min = 1, max = MAX_OBJECT_NAME))]
     pub key: String,
     /// When true, a missing ConfigMap or key leaves the variable unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,39 +8,58 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::env::EnvVar;
+use crate::rule::{
+    DURATION, IDENTIFIER, JOB_HAS_IMAGE, LABEL, MAX_DURATION, MAX_ENV, MAX_IDENTIFIER, MAX_LABEL,
+    MAX_NEEDS, MAX_OBJECT_NAME, MAX_OUTPUTS, MAX_STEPS, NOT_ITSELF, rules,
+};
 
 /// One job: its steps run in order, in one pod, in one working directory.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules(&[JOB_HAS_IMAGE, NOT_ITSELF])))]
 pub struct Job {
     /// Name of the job, unique in the pipeline: a lower-case DNS label.
+    #[schemars(length(min = 1, max = MAX_LABEL), extend("x-kubernetes-validations" = rules(&[LABEL])))]
     pub name: String,
     /// Runner (pool) that gives the defaults for image and pod; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_LABEL))]
     pub runner: Option<String>,
     /// Container image of the steps; needed unless the Runner names one. Local runs ignore it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
     /// Jobs that must have succeeded before this one starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = MAX_NEEDS),
+        inner(length(min = 1, max = MAX_LABEL)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
     pub needs: Vec<String>,
     /// Environment of every step of the job.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_ENV), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,
     /// Shell that runs the steps' scripts, as a command with arguments; `["/bin/sh", "-e"]` by
     /// default. The script's file name is added at the end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 1024)))]
     pub shell: Vec<String>,
     /// Working directory of the steps, relative to the job's workdir or absolute.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
     pub working_dir: Option<String>,
     /// Steps, in the order in which they run.
+    #[schemars(length(min = 1, max = MAX_STEPS), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub steps: Vec<Step>,
     /// Values for later jobs, made from the steps' outputs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_OUTPUTS), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub outputs: Vec<JobOutput>,
     /// Longest time for the steps, such as `20m`; `1h` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_DURATION), extend("x-kubernetes-validations" = rules(&[DURATION])))]
     pub timeout: Option<String>,
     /// Options of the job's pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,20 +71,26 @@ pub struct Job {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Step {
     /// Name of the step, unique in the job: a lower-case DNS label.
+    #[schemars(length(min = 1, max = MAX_LABEL), extend("x-kubernetes-validations" = rules(&[LABEL])))]
     pub name: String,
     /// The script, given to the shell as it stands; nothing is replaced in it.
+    #[schemars(length(min = 1, max = 65536))]
     pub run: String,
     /// Environment of this step; wins over the job's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_ENV), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,
     /// Shell of this step; the job's by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 1024)))]
     pub shell: Vec<String>,
     /// Working directory of this step; the job's by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
     pub working_dir: Option<String>,
     /// Longest time for the step, such as `5m`; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_DURATION), extend("x-kubernetes-validations" = rules(&[DURATION])))]
     pub timeout: Option<String>,
 }
 
@@ -74,8 +99,10 @@ pub struct Step {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobOutput {
     /// Name of the output, unique in the job.
+    #[schemars(length(min = 1, max = MAX_IDENTIFIER), extend("x-kubernetes-validations" = rules(&[IDENTIFIER])))]
     pub name: String,
     /// The value, usually `${{ steps.STEP.outputs.NAME }}`.
+    #[schemars(length(max = 4096))]
     pub value: String,
 }
 
@@ -88,26 +115,36 @@ pub struct PodOptions {
     pub resources: Option<ResourceRequirements>,
     /// Labels that the node must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
     pub node_selector: BTreeMap<String, String>,
     /// Taints that the pod tolerates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
     pub tolerations: Vec<Toleration>,
     /// Service account of the pod; `default` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_OBJECT_NAME))]
     pub service_account_name: Option<String>,
     /// Mounts the service account's token for the steps; false by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub automount_service_account_token: Option<bool>,
     /// Secrets with credentials for the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 1, max = MAX_OBJECT_NAME)),
+        extend("x-kubernetes-list-type" = "set")
+    )]
     pub image_pull_secrets: Vec<String>,
     /// User id of the steps; 1000 by default. 0 needs a namespace that allows root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 2147483647))]
     pub run_as_user: Option<i64>,
     /// Makes the image's root file system read-only; false by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_only_root_filesystem: Option<bool>,
     /// Longest time that the pod may wait for a node and its images, such as `10m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_DURATION), extend("x-kubernetes-validations" = rules(&[DURATION])))]
     pub pending_timeout: Option<String>,
 }

@@ -2,11 +2,13 @@
 //! Must not talk to a cluster nor decide anything: types and constants only.
 
 pub mod condition;
+pub mod definition;
 pub mod env;
 pub mod job;
 pub mod labels;
 pub mod pipeline;
 pub mod pipeline_run;
+mod rule;
 pub mod runner;
 
 /// API group of every kind here.
@@ -16,7 +18,9 @@ pub const VERSION: &str = "v1alpha1";
 
 pub use env::{ConfigMapKeyRef, EnvSource, EnvVar, SecretKeyRef};
 pub use job::{Job, JobOutput, PodOptions, Step};
-pub use pipeline::{Param, ParamType, ParamValue, Pipeline, PipelineSpec, PipelineStatus, Retention, Triggers};
+pub use pipeline::{
+    Param, ParamType, ParamValue, Pipeline, PipelineSpec, PipelineStatus, Retention, Triggers,
+};
 pub use pipeline_run::{
     FailureClass, JobState, JobStatus, LogAccess, NamedValue, PipelineRef, PipelineRun,
     PipelineRunSpec, PipelineRunStatus, ResolvedPipeline, StepState, StepStatus,

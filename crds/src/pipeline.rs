@@ -2,16 +2,21 @@
 //! Must not hold anything of one execution.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::CustomResource;
+use kube_derive::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::env::EnvVar;
 use crate::job::Job;
+use crate::rule::{
+    DURATION, FINALLY_NAMES, FINALLY_WITHOUT_NEEDS, IDENTIFIER, MAX_DURATION, MAX_ENV, MAX_FINALLY,
+    MAX_IDENTIFIER, MAX_JOBS, MAX_PARAMS, NEEDS_BOUNDED, NEEDS_EXIST, rules,
+};
 
 /// A pipeline: jobs that run in pods, in the order that their `needs` give.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[kube(
+    crates(kube_core = "::kube_core"),
     group = "rustci.dev",
     version = "v1alpha1",
     kind = "Pipeline",
@@ -20,26 +25,52 @@ use crate::job::Job;
     shortname = "pl",
     category = "rustci",
     derive = "PartialEq",
-    derive = "Default"
+    derive = "Default",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        description = "Whether runs can be started",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(
+        name = "Last run",
+        type_ = "string",
+        description = "The newest run",
+        json_path = ".status.lastRun"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules(&[NEEDS_EXIST, NEEDS_BOUNDED, FINALLY_NAMES])))]
 pub struct PipelineSpec {
     /// Values that a run can set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_PARAMS), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub params: Vec<Param>,
     /// What starts a run by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub triggers: Option<Triggers>,
     /// Environment of every job.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_ENV), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,
     /// Longest time for the jobs of a run, such as `1h`; `finally` jobs come on top. `6h` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_DURATION), extend("x-kubernetes-validations" = rules(&[DURATION])))]
     pub timeout: Option<String>,
     /// The jobs.
+    #[schemars(length(min = 1, max = MAX_JOBS), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub jobs: Vec<Job>,
     /// Jobs that run at the end in any case: after success, failure, cancel and timeout.
     #[serde(default, rename = "finally", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_FINALLY), extend(
+        "x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"],
+        "x-kubernetes-validations" = rules(&[FINALLY_WITHOUT_NEEDS])
+    ))]
     pub finally_jobs: Vec<Job>,
     /// How many finished runs are kept, and for how long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -51,6 +82,7 @@ pub struct PipelineSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Param {
     /// Name, unique in the pipeline.
+    #[schemars(length(min = 1, max = MAX_IDENTIFIER), extend("x-kubernetes-validations" = rules(&[IDENTIFIER])))]
     pub name: String,
     /// Type of the value; `string` by default.
     #[serde(default, rename = "type")]
@@ -60,9 +92,11 @@ pub struct Param {
     pub default: Option<ParamValue>,
     /// The allowed values; any by default.
     #[serde(default, rename = "enum", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub allowed: Vec<ParamValue>,
     /// What the parameter is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub description: Option<String>,
 }
 
@@ -100,6 +134,16 @@ impl JsonSchema for ParamValue {
         schemars::json_schema!({
             "x-kubernetes-preserve-unknown-fields": true,
             "description": "Text, a whole number, or true/false.",
+            "maxLength": 4096,
+            // Whole numbers that JSON carries exactly.
+            "multipleOf": 1,
+            "minimum": -9_007_199_254_740_991_i64,
+            "maximum": 9_007_199_254_740_991_i64,
+            // No array and no object fits these.
+            "minItems": 1,
+            "maxItems": 0,
+            "minProperties": 1,
+            "maxProperties": 0,
         })
     }
 }
@@ -119,12 +163,15 @@ pub struct Triggers {
 pub struct Retention {
     /// Succeeded runs to keep; 10 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
     pub successful: Option<u32>,
     /// Other finished runs to keep; 20 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
     pub failed: Option<u32>,
     /// Age at which any finished run goes, such as `14d`; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_DURATION), extend("x-kubernetes-validations" = rules(&[DURATION])))]
     pub ttl: Option<String>,
 }
 
@@ -137,6 +184,7 @@ pub struct PipelineStatus {
     pub observed_generation: Option<i64>,
     /// `Ready`, `Reconciling`, `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// Name of the newest run.
     #[serde(default, skip_serializing_if = "Option::is_none")]

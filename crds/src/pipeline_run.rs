@@ -2,15 +2,21 @@
 //! Must not hold logs, pod statuses or unbounded outputs.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::CustomResource;
-use schemars::JsonSchema;
+use kube_derive::CustomResource;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::pipeline::{ParamValue, PipelineSpec};
+use crate::rule::{
+    CANCEL_STAYS, IDENTIFIER, MAX_IDENTIFIER, MAX_LABEL, MAX_PARAMS, ONE_PIPELINE,
+    RUN_KEEPS_FIELDS, RUN_KEEPS_ORDER, RUN_KEEPS_VALUE, rules,
+};
 
 /// One execution of a pipeline. The spec cannot change, but for `suspend` and `cancel`.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[kube(
+    crates(kube_core = "::kube_core"),
     group = "rustci.dev",
     version = "v1alpha1",
     kind = "PipelineRun",
@@ -19,25 +25,95 @@ use crate::pipeline::{ParamValue, PipelineSpec};
     shortname = "prun",
     category = "rustci",
     derive = "PartialEq",
-    derive = "Default"
+    derive = "Default",
+    selectable = ".spec.pipelineRef.name",
+    printcolumn(
+        name = "Succeeded",
+        type_ = "string",
+        description = "True, False, or Unknown until the run has ended",
+        json_path = r#".status.conditions[?(@.type=="Succeeded")].status"#
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        description = "One word for why",
+        json_path = r#".status.conditions[?(@.type=="Succeeded")].reason"#
+    ),
+    printcolumn(
+        name = "Pipeline",
+        type_ = "string",
+        description = "The Pipeline that is run",
+        json_path = ".spec.pipelineRef.name"
+    ),
+    printcolumn(
+        name = "Started",
+        type_ = "date",
+        description = "When the run was taken up",
+        json_path = ".status.startTime"
+    ),
+    printcolumn(
+        name = "Completed",
+        type_ = "date",
+        description = "When the run ended",
+        json_path = ".status.completionTime"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules(&[ONE_PIPELINE, RUN_KEEPS_FIELDS])))]
 pub struct PipelineRunSpec {
     /// The Pipeline to run; not together with `pipelineSpec`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = rules(&[RUN_KEEPS_VALUE])))]
     pub pipeline_ref: Option<PipelineRef>,
     /// A pipeline written in the run itself; not together with `pipelineRef`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "pipeline_of_run")]
     pub pipeline_spec: Option<PipelineSpec>,
     /// Values for the pipeline's parameters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_PARAMS), extend(
+        "x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"],
+        "x-kubernetes-validations" = rules(&[RUN_KEEPS_VALUE])
+    ))]
     pub params: Vec<NamedValue<ParamValue>>,
     /// Starts no further job while true. Running jobs go on.
     #[serde(default)]
     pub suspend: bool,
     /// Stops the run: running jobs are stopped, waiting jobs are not started, `finally` runs.
     #[serde(default)]
+    #[schemars(extend("x-kubernetes-validations" = rules(&[CANCEL_STAYS])))]
     pub cancel: bool,
+}
+
+/// The pipeline's own rules, and that a run keeps it.
+fn pipeline_of_run(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = generator.subschema_for::<PipelineSpec>();
+    let own = rules(&[RUN_KEEPS_VALUE, RUN_KEEPS_ORDER]);
+    if let (Value::Array(all), Value::Array(own)) = (
+        schema
+            .ensure_object()
+            .entry("x-kubernetes-validations")
+            .or_insert_with(|| json!([])),
+        own,
+    ) {
+        all.extend(own);
+    }
+    schema
+}
+
+/// A copy that was checked when it was made: checking it again would double the cost of each
+/// status write, and field by field ownership would double its size.
+fn snapshot(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "x-kubernetes-preserve-unknown-fields": true,
+        "x-kubernetes-map-type": "atomic",
+    })
 }
 
 /// Names a Pipeline in the run's namespace.
@@ -45,6 +121,7 @@ pub struct PipelineRunSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PipelineRef {
     /// Name of the Pipeline.
+    #[schemars(length(min = 1, max = MAX_LABEL))]
     pub name: String,
 }
 
@@ -53,6 +130,7 @@ pub struct PipelineRef {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NamedValue<V = String> {
     /// Name, unique in its list.
+    #[schemars(length(min = 1, max = MAX_IDENTIFIER), extend("x-kubernetes-validations" = rules(&[IDENTIFIER])))]
     pub name: String,
     /// Value.
     pub value: V,
@@ -67,6 +145,7 @@ pub struct PipelineRunStatus {
     pub observed_generation: Option<i64>,
     /// `Succeeded` (True, False, Unknown), `Completed` (True at any end), `Stalled` (a failed run).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// When the run was taken up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,6 +158,7 @@ pub struct PipelineRunStatus {
     pub pipeline: Option<ResolvedPipeline>,
     /// The jobs, in the pipeline's order, `finally` jobs last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub jobs: Vec<JobStatus>,
     /// How to read the run's logs from the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,6 +175,7 @@ pub struct ResolvedPipeline {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
     /// The specification, as written.
+    #[schemars(schema_with = "snapshot")]
     pub spec: PipelineSpec,
     /// The parameters' values: the run's, else the defaults.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -104,11 +185,16 @@ pub struct ResolvedPipeline {
 /// What is known of one job of a run.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct JobStatus {
     /// Name of the job.
     pub name: String,
     /// True for a `finally` job.
-    #[serde(default, rename = "finally", skip_serializing_if = "std::ops::Not::not")]
+    #[serde(
+        default,
+        rename = "finally",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
     pub is_finally: bool,
     /// Where the job stands.
     pub state: JobState,

@@ -2,7 +2,7 @@
 //! Must not hold the state of single jobs.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::CustomResource;
+use kube_derive::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,7 @@ use crate::job::PodOptions;
 /// A pool of places for jobs, with the defaults for their pods.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[kube(
+    crates(kube_core = "::kube_core"),
     group = "rustci.dev",
     version = "v1alpha1",
     kind = "Runner",
@@ -19,7 +20,40 @@ use crate::job::PodOptions;
     shortname = "rnr",
     category = "rustci",
     derive = "PartialEq",
-    derive = "Default"
+    derive = "Default",
+    scale(
+        spec_replicas_path = ".spec.max",
+        status_replicas_path = ".status.replicas"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        description = "Whether jobs can be placed",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(
+        name = "Busy",
+        type_ = "integer",
+        description = "Jobs that hold a place",
+        json_path = ".status.busy"
+    ),
+    printcolumn(
+        name = "Queued",
+        type_ = "integer",
+        description = "Jobs that wait for a place",
+        json_path = ".status.queued"
+    ),
+    printcolumn(
+        name = "Max",
+        type_ = "integer",
+        description = "Most jobs at once",
+        json_path = ".spec.max"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunnerSpec {
@@ -28,9 +62,11 @@ pub struct RunnerSpec {
     pub executor: Executor,
     /// Image of jobs that name none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
     /// Most jobs that run at once; no limit by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10000))]
     pub max: Option<u32>,
     /// Defaults for the pods; a job's own options win field by field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,6 +90,7 @@ pub struct RunnerStatus {
     pub observed_generation: Option<i64>,
     /// `Ready`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// Jobs that hold a place.
     #[serde(default)]
