@@ -1,0 +1,225 @@
+//! The command line: commands, options and their help.
+//! Must not do anything with them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Exit codes, shown at the end of the help.
+const EXIT_CODES: &str = "Exit codes: 0 succeeded, 1 the pipeline failed, 2 wrong usage or an \
+invalid pipeline, 3 cancelled, 4 timed out, 5 infrastructure.";
+
+/// Runs pipelines, on this machine and on Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "rustci", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a pipeline from a file on this machine; no cluster needed
+    Run(RunArguments),
+    /// Check pipeline files without running them
+    Lint(LintArguments),
+    /// Show a run's logs from the cluster
+    Logs(LogsArguments),
+    /// List runs in the cluster, or show one run's jobs and steps
+    Get(ListArguments),
+    /// Stop a run in the cluster; its finally jobs still run
+    Cancel(CancelArguments),
+    /// Start a run of a Pipeline in the cluster
+    Start(StartArguments),
+    /// Print the completion script of a shell
+    Completion {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+}
+
+/// Shells with a completion script.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Shell {
+    /// GNU Bash.
+    Bash,
+    /// Z shell.
+    Zsh,
+    /// Fish.
+    Fish,
+}
+
+/// Options of `rustci run`.
+#[derive(Args, Debug)]
+pub struct RunArguments {
+    /// File with a Pipeline, or a PipelineRun and its Pipeline; Secrets and ConfigMaps may be in it
+    pub file: PathBuf,
+    /// Set a parameter of the pipeline
+    #[arg(long = "param", short = 'p', value_name = "NAME=VALUE", value_parser = name_value)]
+    pub params: Vec<(String, String)>,
+    /// The pipeline to run, when the file has several
+    #[arg(long, value_name = "NAME")]
+    pub pipeline: Option<String>,
+    /// File with Secrets and ConfigMaps that the pipeline refers to
+    #[arg(long, value_name = "FILE")]
+    pub secrets: Vec<PathBuf>,
+    /// Run all jobs in this directory instead of an empty one for each
+    #[arg(long, value_name = "DIR")]
+    pub workdir: Option<PathBuf>,
+    /// Most jobs that run at once [default: the number of processors]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_parallel: Option<u32>,
+    /// Longest time for the run, such as 20m; the pipeline's own by default
+    #[arg(long, value_name = "DURATION", value_parser = duration_text)]
+    pub timeout: Option<String>,
+    /// How to print
+    #[arg(long, short = 'o', value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// How a run is printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Output {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Options of `rustci lint`.
+#[derive(Args, Debug)]
+pub struct LintArguments {
+    /// Files to check
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+}
+
+/// Which cluster and namespace.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ClusterArguments {
+    /// Namespace [default: the context's]
+    #[arg(long, short = 'n', value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Context of the kubeconfig [default: the current one]
+    #[arg(long, value_name = "CONTEXT")]
+    pub context: Option<String>,
+}
+
+/// Options of `rustci logs`.
+#[derive(Args, Debug)]
+pub struct LogsArguments {
+    /// Name of the run
+    pub run: String,
+    /// Only this job
+    #[arg(long, value_name = "JOB")]
+    pub job: Option<String>,
+    /// Only the step of this name
+    #[arg(long, value_name = "STEP")]
+    pub step: Option<String>,
+    /// Go on until the run ends; the exit code is the run's result
+    #[arg(long, short = 'f')]
+    pub follow: bool,
+    /// The cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
+}
+
+/// Options of `rustci get`.
+#[derive(Args, Debug)]
+pub struct ListArguments {
+    /// Name of a run; all runs without it
+    pub run: Option<String>,
+    /// How to print
+    #[arg(long, short = 'o', value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// The cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
+}
+
+/// How a list is printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Format {
+    /// A table for people.
+    Table,
+    /// The objects as JSON.
+    Json,
+    /// The objects as YAML.
+    Yaml,
+}
+
+/// Options of `rustci cancel`.
+#[derive(Args, Debug)]
+pub struct CancelArguments {
+    /// Name of the run
+    pub run: String,
+    /// The cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
+}
+
+/// Options of `rustci start`.
+#[derive(Args, Debug)]
+pub struct StartArguments {
+    /// Name of the Pipeline
+    pub pipeline: String,
+    /// Set a parameter of the pipeline
+    #[arg(long = "param", short = 'p', value_name = "NAME=VALUE", value_parser = name_value)]
+    pub params: Vec<(String, String)>,
+    /// Wait for the run's end; the exit code is the run's result
+    #[arg(long)]
+    pub wait: bool,
+    /// Show the run's jobs and logs until its end; the exit code is the run's result
+    #[arg(long, short = 'f')]
+    pub follow: bool,
+    /// The cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
+}
+
+/// Parses `NAME=VALUE`; the value may be empty and may hold more equal signs.
+fn name_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as NAME=VALUE, such as profile=debug".to_owned()),
+    }
+}
+
+/// Checks a duration and keeps it as written, as the pipeline's field does.
+fn duration_text(text: &str) -> Result<String, String> {
+    planner::duration::parse(text)
+        .map(|_: Duration| text.to_owned())
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_has_no_contradictions() {
+        <Arguments as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn a_parameter_value_may_hold_equal_signs_and_may_be_empty() {
+        assert_eq!(name_value("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert_eq!(name_value("a="), Ok(("a".to_owned(), String::new())));
+        assert!(name_value("=x").is_err());
+        assert!(name_value("x").is_err());
+    }
+
+    #[test]
+    fn follow_and_namespace_have_the_short_options_of_kubectl() {
+        let parsed = Arguments::parse_from(["rustci", "logs", "spruce", "-f", "-n", "team"]);
+        let Command::Logs(logs) = parsed.command else {
+            panic!("not logs: {parsed:?}")
+        };
+        assert!(logs.follow);
+        assert_eq!(logs.cluster.namespace.as_deref(), Some("team"));
+    }
+}

@@ -1,0 +1,307 @@
+//! Reads the log of a step from the operator, through the API server's service proxy.
+//! Must not lose or repeat a byte: after a broken connection it asks for what comes next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crds::{LogAccess, PipelineRun};
+use futures::future::BoxFuture;
+use futures::{AsyncRead, AsyncReadExt, FutureExt};
+use http::Request;
+use kube::ResourceExt;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep};
+
+use super::connect::{Cluster, status};
+use crate::failure::chain;
+use crate::view::{JobProgress, LogSource, Piece, StepKey};
+
+/// Header that carries `status.logs.token`.
+const TOKEN_HEADER: &str = "X-RustCI-Log-Token";
+/// Bytes read at once.
+const READ_BYTES: usize = 64 * 1024;
+/// Wait before the first new try, doubled for each further one.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// Longest wait between two tries.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// Time without an answer after which the user is told.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Time without an answer after which the log of an ended job is given up.
+const GIVE_UP: Duration = Duration::from_secs(120);
+
+/// The logs of one run.
+pub(super) struct LogStream {
+    cluster: Cluster,
+    run: watch::Receiver<Option<Arc<PipelineRun>>>,
+}
+
+/// How one request went.
+enum Answer {
+    /// The body came to its end, after this many bytes.
+    End(u64),
+    /// The job ended while the body was open.
+    JobEnded,
+    /// The operator has no such log.
+    Nothing,
+    /// It did not work; another try may.
+    Broken(String),
+    /// It will never work.
+    Refused(String),
+    /// Nobody wants the bytes any more.
+    Unwanted,
+}
+
+impl LogStream {
+    /// A reader of the logs of the newest `run`.
+    pub(super) fn new(cluster: Cluster, run: watch::Receiver<Option<Arc<PipelineRun>>>) -> Self {
+        Self { cluster, run }
+    }
+
+    async fn read_all(
+        &self,
+        key: &StepKey,
+        mut progress: watch::Receiver<JobProgress>,
+        pieces: &mpsc::Sender<Piece>,
+    ) -> Result<(), String> {
+        let mut offset = 0;
+        let mut trouble = Trouble::default();
+        loop {
+            let seen = progress.borrow_and_update().clone();
+            let follow = !seen.ended;
+            let before = offset;
+            let answer = self
+                .ask(key, &mut offset, follow, &mut progress, pieces)
+                .await;
+            if offset > before {
+                trouble = Trouble::default();
+            }
+            match answer {
+                Answer::Unwanted => return Ok(()),
+                Answer::Refused(text) => return Err(text),
+                Answer::JobEnded => continue,
+                Answer::End(_) | Answer::Nothing if !follow => return Ok(()),
+                // A second, empty body proves that the first did not end with the operator.
+                Answer::End(0) if seen.is_finished(key.index) => return Ok(()),
+                Answer::End(0) | Answer::Nothing => {}
+                Answer::End(_) => continue,
+                Answer::Broken(text) => {
+                    if let Some(notice) = trouble.notice(&text) {
+                        let _ = pieces.send(Piece::Trouble(notice)).await;
+                    }
+                    if !follow && trouble.since.elapsed() > GIVE_UP {
+                        return Err(format!(
+                            "the log of {}/{} is lost: {text}",
+                            key.job, key.step
+                        ));
+                    }
+                }
+            }
+            let wait = trouble.next_wait();
+            let _ = tokio::time::timeout(wait, progress.changed()).await;
+            if progress.has_changed().is_err() {
+                sleep(wait).await;
+            }
+        }
+    }
+
+    /// One request for the bytes from `offset` on, which moves with every byte handed over.
+    async fn ask(
+        &self,
+        key: &StepKey,
+        offset: &mut u64,
+        follow: bool,
+        progress: &mut watch::Receiver<JobProgress>,
+        pieces: &mpsc::Sender<Piece>,
+    ) -> Answer {
+        let request = match self.request(key, *offset, follow) {
+            Ok(request) => request,
+            Err(text) => return Answer::Broken(text),
+        };
+        let body = match self.cluster.client.request_stream(request).await {
+            Ok(body) => body,
+            Err(error) => return refusal(&error),
+        };
+        let mut body = std::pin::pin!(body);
+        let mut count = 0;
+        loop {
+            let bytes = tokio::select! {
+                biased;
+                bytes = next_bytes(&mut body) => bytes,
+                _ = progress.wait_for(|progress| progress.ended), if follow => {
+                    return Answer::JobEnded;
+                }
+            };
+            match bytes {
+                Ok(bytes) if bytes.is_empty() => return Answer::End(count),
+                Ok(bytes) => {
+                    let length = bytes.len() as u64;
+                    if pieces.send(Piece::Bytes(key.clone(), bytes)).await.is_err() {
+                        return Answer::Unwanted;
+                    }
+                    *offset += length;
+                    count += length;
+                }
+                Err(error) => return Answer::Broken(chain(&error)),
+            }
+        }
+    }
+
+    fn request(
+        &self,
+        key: &StepKey,
+        offset: u64,
+        follow: bool,
+    ) -> Result<Request<Vec<u8>>, String> {
+        let run = self.run.borrow().clone();
+        let run = run.ok_or("the run is not known yet")?;
+        let access = status(&run)
+            .logs
+            .ok_or("the run tells no way to its logs yet")?;
+        let uid = run.uid().unwrap_or_default();
+        let path = log_path(&access, &self.cluster.namespace, &uid, key)?;
+        let uri = format!("{path}?follow={follow}&offset={offset}");
+        let request = Request::get(uri)
+            .header(TOKEN_HEADER, access.token)
+            .body(Vec::new());
+        request.map_err(|error| chain(&error))
+    }
+}
+
+impl LogSource for LogStream {
+    fn read<'a>(
+        &'a self,
+        key: &'a StepKey,
+        progress: watch::Receiver<JobProgress>,
+        pieces: &'a mpsc::Sender<Piece>,
+    ) -> BoxFuture<'a, Result<(), String>> {
+        self.read_all(key, progress, pieces).boxed()
+    }
+}
+
+/// The next bytes of a body; none at its end.
+async fn next_bytes(body: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Bytes> {
+    let mut buffer = vec![0; READ_BYTES];
+    let length = body.read(&mut buffer).await?;
+    buffer.truncate(length);
+    Ok(Bytes::from(buffer))
+}
+
+/// Sorts the errors of a request.
+fn refusal(error: &kube::Error) -> Answer {
+    let kube::Error::Api(status) = error else {
+        return Answer::Broken(chain(error));
+    };
+    // An answer of the API server itself names the object it is about, the operator's does not.
+    let from_api_server = status.details.is_some();
+    match status.code {
+        404 if !from_api_server => Answer::Nothing,
+        404 => Answer::Broken("the operator's service is missing; is RustCI installed?".to_owned()),
+        401 | 403 => Answer::Refused(format!("the logs are refused: {}", status.message)),
+        code => Answer::Broken(format!("HTTP {code}: {}", status.message)),
+    }
+}
+
+/// The path of a step's log below the API server. The service is `NAMESPACE/NAME:PORT`.
+pub(super) fn log_path(
+    access: &LogAccess,
+    namespace: &str,
+    run_uid: &str,
+    key: &StepKey,
+) -> Result<String, String> {
+    let (service_namespace, service) = access
+        .service
+        .split_once('/')
+        .filter(|(_, service)| service.contains(':'))
+        .ok_or_else(|| format!("`{}` is no NAMESPACE/NAME:PORT", access.service))?;
+    let StepKey {
+        job,
+        attempt,
+        index,
+        step: _,
+    } = key;
+    Ok(format!(
+        "/api/v1/namespaces/{service_namespace}/services/http:{service}/proxy/v1/namespaces/\
+         {namespace}/runs/{run_uid}/jobs/{job}/attempts/{attempt}/steps/{index}/log"
+    ))
+}
+
+/// The tries that did not work, since the last that did.
+struct Trouble {
+    since: Instant,
+    wait: Duration,
+    told: bool,
+}
+
+impl Default for Trouble {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            wait: FIRST_WAIT,
+            told: false,
+        }
+    }
+}
+
+impl Trouble {
+    /// The wait before the next try.
+    fn next_wait(&mut self) -> Duration {
+        let wait = self.wait;
+        self.wait = (wait * 2).min(LONGEST_WAIT);
+        wait
+    }
+
+    /// What the user is told, once, when it takes long.
+    fn notice(&mut self, text: &str) -> Option<String> {
+        let is_news = !self.told && self.since.elapsed() > PATIENCE;
+        self.told |= is_news;
+        is_news.then(|| format!("the logs cannot be read, trying again: {text}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> StepKey {
+        StepKey {
+            job: "fell".to_owned(),
+            attempt: 2,
+            index: 3,
+            step: "saw".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_log_is_read_through_the_service_proxy() {
+        let access = LogAccess {
+            service: "ci/rustci-api:8080".to_owned(),
+            token: "t".to_owned(),
+        };
+        assert_eq!(
+            log_path(&access, "copse", "u-1", &key()).unwrap(),
+            "/api/v1/namespaces/ci/services/http:rustci-api:8080/proxy/v1/namespaces/copse/runs/\
+             u-1/jobs/fell/attempts/2/steps/3/log"
+        );
+    }
+
+    #[test]
+    fn a_service_without_namespace_or_port_is_refused() {
+        for service in ["rustci-api:8080", "ci/rustci-api"] {
+            let access = LogAccess {
+                service: service.to_owned(),
+                token: String::new(),
+            };
+            let text = log_path(&access, "copse", "u-1", &key()).unwrap_err();
+            assert_eq!(text, format!("`{service}` is no NAMESPACE/NAME:PORT"));
+        }
+    }
+
+    #[test]
+    fn waits_grow_to_a_limit() {
+        let mut trouble = Trouble::default();
+        let waits: Vec<_> = (0..8).map(|_| trouble.next_wait()).collect();
+        assert_eq!((waits[0], waits[1]), (FIRST_WAIT, FIRST_WAIT * 2));
+        assert_eq!(waits[7], LONGEST_WAIT);
+    }
+}

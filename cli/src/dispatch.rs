@@ -1,0 +1,87 @@
+//! From the command line to the command, and from its end to the exit code.
+//! Must not do a command's work.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Arguments, Command, Shell};
+use crate::failure::Failure;
+use crate::verdict::Verdict;
+use crate::{cluster, lint, local};
+
+/// Environment variable that turns on the program's own log, such as `debug` or `cli=trace`.
+const LOG_VARIABLE: &str = "RUSTCI_LOG";
+
+/// Runs the command of this process.
+pub fn main() -> ExitCode {
+    let program = std::env::args_os().next().unwrap_or_default();
+    let command = command_named_as(&program);
+    let arguments = match Arguments::from_arg_matches(&command.get_matches()) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
+    log_to_stderr();
+    // Fails only when a provider is installed, and nobody else installs one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match dispatch(arguments.command) {
+        Ok(verdict) => verdict.into(),
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "rustci: {failure}");
+            failure.verdict.into()
+        }
+    }
+}
+
+/// The command line, under the name by which the user called it.
+fn command_named_as(program: &OsString) -> clap::Command {
+    let command = Arguments::command();
+    let file_name = Path::new(program).file_stem().unwrap_or_default();
+    match file_name == "kubectl-rustci" {
+        true => command.bin_name("kubectl rustci"),
+        false => command,
+    }
+}
+
+/// Turns on the program's own log, on standard error, when it is asked for.
+fn log_to_stderr() {
+    let Ok(filter) = EnvFilter::try_from_env(LOG_VARIABLE) else { return };
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+}
+
+fn dispatch(command: Command) -> Result<Verdict, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::infrastructure(format!("cannot start: {error}")))?;
+    let out = &mut io::stdout();
+    let result = match command {
+        Command::Run(arguments) => runtime.block_on(local::run(&arguments)),
+        Command::Lint(arguments) => lint_files(&arguments.files, out),
+        Command::Logs(arguments) => runtime.block_on(cluster::logs(&arguments)),
+        Command::Get(arguments) => runtime.block_on(cluster::get(&arguments, out)),
+        Command::Cancel(arguments) => runtime.block_on(cluster::cancel(&arguments, out)),
+        Command::Start(arguments) => runtime.block_on(cluster::start(&arguments, out)),
+        Command::Completion { shell } => completion(shell, out),
+    };
+    // A blocked write to the terminal must not hold up the end.
+    runtime.shutdown_background();
+    result
+}
+
+fn completion(shell: Shell, out: &mut dyn Write) -> Result<Verdict, Failure> {
+    let shell = match shell {
+        Shell::Bash => clap_complete::Shell::Bash,
+        Shell::Zsh => clap_complete::Shell::Zsh,
+        Shell::Fish => clap_complete::Shell::Fish,
+    };
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "rustci", &mut script);
+    out.write_all(&script)
+        .map_err(|error| Failure::infrastructure(format!("cannot print: {error}")))?;
+    Ok(Verdict::Succeeded)
+}

@@ -1,0 +1,11 @@
+//! The command `rustci`: runs pipelines on this machine, and looks after runs in a cluster.
+//! Must not decide how a run goes: the planner does.
+
+pub mod args;
+pub mod cluster;
+pub mod failure;
+pub mod manifest;
+pub mod output;
+pub mod params;
+pub mod verdict;
+pub mod view;
