@@ -1,0 +1,247 @@
+//! Offers, progress and results of jobs.
+//! Must not decide what an outcome means for a run.
+
+/// One attempt of one job, with its fencing number.
+#[derive(Clone, Eq, Hash, PartialEq, prost::Message)]
+pub struct JobKey {
+    /// Namespace of the run.
+    #[prost(string, tag = "1")]
+    pub namespace: String,
+    /// Name of the run.
+    #[prost(string, tag = "2")]
+    pub run: String,
+    /// Uid of the run.
+    #[prost(string, tag = "3")]
+    pub run_uid: String,
+    /// Name of the job.
+    #[prost(string, tag = "4")]
+    pub job: String,
+    /// Number of the attempt, from 1.
+    #[prost(uint32, tag = "5")]
+    pub attempt: u32,
+    /// Fencing number: lower ones are refused.
+    #[prost(uint64, tag = "6")]
+    pub fence: u64,
+}
+
+/// A job to run.
+#[derive(Clone, Eq, PartialEq, prost::Message)]
+pub struct Offer {
+    /// The attempt.
+    #[prost(message, optional, tag = "1")]
+    pub job: Option<JobKey>,
+    /// Steps in order.
+    #[prost(message, repeated, tag = "2")]
+    pub steps: Vec<StepSpec>,
+    /// Longest time for all steps, in milliseconds; 0 for none.
+    #[prost(uint64, tag = "3")]
+    pub timeout_ms: u64,
+    /// Working directory of the job; empty for the agent's own.
+    #[prost(string, tag = "4")]
+    pub workdir: String,
+    /// Environment of all steps.
+    #[prost(message, repeated, tag = "5")]
+    pub base_env: Vec<EnvEntry>,
+    /// Time from TERM to KILL when a step is stopped, in milliseconds.
+    #[prost(uint64, tag = "6")]
+    pub stop_grace_ms: u64,
+}
+
+/// Answer to an offer.
+#[derive(Clone, Eq, PartialEq, prost::Message)]
+pub struct OfferReply {
+    /// True when the agent runs, or has run, this attempt.
+    #[prost(bool, tag = "1")]
+    pub accepted: bool,
+    /// Why not.
+    #[prost(string, tag = "2")]
+    pub reason: String,
+}
+
+/// One step of an offer.
+#[derive(Clone, Eq, PartialEq, prost::Message)]
+pub struct StepSpec {
+    /// Name of the step.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// The script.
+    #[prost(string, tag = "2")]
+    pub script: String,
+    /// Shell and its arguments; empty for the agent's default.
+    #[prost(string, repeated, tag = "3")]
+    pub shell: Vec<String>,
+    /// Working directory, relative to the job's or absolute; empty for the job's.
+    #[prost(string, tag = "4")]
+    pub workdir: String,
+    /// Environment; later entries win.
+    #[prost(message, repeated, tag = "5")]
+    pub env: Vec<EnvEntry>,
+    /// Longest time, in milliseconds; 0 for none.
+    #[prost(uint64, tag = "6")]
+    pub timeout_ms: u64,
+}
+
+/// One environment variable of a step.
+#[derive(Clone, Eq, PartialEq, prost::Message)]
+pub struct EnvEntry {
+    /// Name of the variable.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Where its value comes from.
+    #[prost(oneof = "EnvSource", tags = "2, 3")]
+    pub source: Option<EnvSource>,
+    /// True when the value must be masked in logs.
+    #[prost(bool, tag = "4")]
+    pub secret: bool,
+}
+
+/// Where a variable's value comes from.
+#[derive(Clone, Eq, PartialEq, prost::Oneof)]
+pub enum EnvSource {
+    /// The value itself.
+    #[prost(string, tag = "2")]
+    Value(String),
+    /// A variable of the agent's own environment; unset when that is unset.
+    #[prost(string, tag = "3")]
+    FromAgentEnv(String),
+}
+
+/// Stops a job.
+#[derive(Clone, Eq, PartialEq, prost::Message)]
+pub struct CancelRequest {
+    /// The attempt.
+    #[prost(message, optional, tag = "1")]
+    pub job: Option<JobKey>,
+    /// Why.
+    #[prost(enumeration = "CancelReason", tag = "2")]
+    pub reason: i32,
+    /// Time from TERM to KILL, in milliseconds.
+    #[prost(uint64, tag = "3")]
+    pub grace_ms: u64,
+}
+
+/// Why a job is stopped.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, prost::Enumeration)]
+#[repr(i32)]
+pub enum CancelReason {
+    /// Somebody cancelled the run.
+    Cancelled = 0,
+    /// The run ran out of time.
+    RunTimeout = 1,
+}
+
+/// How far a job is.
+#[derive(Clone, Eq, PartialEq, prost::Message)]
+pub struct Progress {
+    /// The attempt.
+    #[prost(message, optional, tag = "1")]
+    pub job: Option<JobKey>,
+    /// Every step, in order.
+    #[prost(message, repeated, tag = "2")]
+    pub steps: Vec<StepReport>,
+}
+
+/// Where one step stands.
+#[derive(Clone, Eq, PartialEq, prost::Message)]
+pub struct StepReport {
+    /// Index of the step, from 0.
+    #[prost(uint32, tag = "1")]
+    pub index: u32,
+    /// Where it stands.
+    #[prost(enumeration = "StepPhase", tag = "2")]
+    pub state: i32,
+    /// Exit code of its process.
+    #[prost(int32, optional, tag = "3")]
+    pub exit_code: Option<i32>,
+    /// Signal that ended its process.
+    #[prost(int32, optional, tag = "4")]
+    pub signal: Option<i32>,
+    /// Start, in milliseconds since 1970; 0 before it.
+    #[prost(int64, tag = "5")]
+    pub started_unix_ms: i64,
+    /// End, in milliseconds since 1970; 0 before it.
+    #[prost(int64, tag = "6")]
+    pub ended_unix_ms: i64,
+    /// A sentence on what went wrong.
+    #[prost(string, tag = "7")]
+    pub message: String,
+}
+
+/// Where a step stands.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, prost::Enumeration)]
+#[repr(i32)]
+pub enum StepPhase {
+    /// Not started.
+    Pending = 0,
+    /// Running.
+    Running = 1,
+    /// Exit code 0.
+    Succeeded = 2,
+    /// Any other end.
+    Failed = 3,
+    /// Not run, since an earlier step failed.
+    Skipped = 4,
+    /// Stopped by cancel.
+    Cancelled = 5,
+    /// Stopped by a timeout.
+    TimedOut = 6,
+}
+
+/// The end of a job.
+#[derive(Clone, Eq, PartialEq, prost::Message)]
+pub struct JobResult {
+    /// The attempt.
+    #[prost(message, optional, tag = "1")]
+    pub job: Option<JobKey>,
+    /// How it ended.
+    #[prost(enumeration = "Outcome", tag = "2")]
+    pub outcome: i32,
+    /// A sentence on what went wrong.
+    #[prost(string, tag = "3")]
+    pub message: String,
+    /// Every step, in order.
+    #[prost(message, repeated, tag = "4")]
+    pub steps: Vec<StepReport>,
+    /// What the steps wrote to `$RUSTCI_OUTPUT`; at most [`crate::MAX_OUTPUT_BYTES`].
+    #[prost(message, repeated, tag = "5")]
+    pub outputs: Vec<StepOutput>,
+    /// Length of each step's log in bytes, by index.
+    #[prost(uint64, repeated, tag = "6")]
+    pub log_ends: Vec<u64>,
+}
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, prost::Enumeration)]
+#[repr(i32)]
+pub enum Outcome {
+    /// Unknown to this version.
+    Unspecified = 0,
+    /// All steps succeeded.
+    Succeeded = 1,
+    /// A step failed.
+    StepFailed = 2,
+    /// A step ran out of time.
+    StepTimedOut = 3,
+    /// The job ran out of time.
+    JobTimedOut = 4,
+    /// Stopped, since the run was cancelled.
+    Cancelled = 5,
+    /// Stopped, since the run ran out of time.
+    RunTimedOut = 6,
+    /// The agent could not run the job.
+    Setup = 7,
+}
+
+/// One output of one step.
+#[derive(Clone, Eq, PartialEq, prost::Message)]
+pub struct StepOutput {
+    /// Name of the step.
+    #[prost(string, tag = "1")]
+    pub step: String,
+    /// Name of the output.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// Its value.
+    #[prost(string, tag = "3")]
+    pub value: String,
+}
