@@ -41,6 +41,11 @@ fn finish(definition: CustomResourceDefinition) -> CustomResourceDefinition {
         .expect("kube writes one version with a schema");
     adapt(root);
     root["x-kubernetes-validations"] = rules(&[OBJECT_NAME]);
+    let kind = "Kind of the object.";
+    let version = "API group and version of the object.";
+    root["properties"]["apiVersion"] = json!({"type": "string", "description": version});
+    root["properties"]["kind"] = json!({"type": "string", "description": kind});
+    root["properties"]["metadata"] = json!({"type": "object"});
     if let Some(status) = root.pointer_mut("/properties/status") {
         without_rules(status);
     }

@@ -6,6 +6,8 @@ pub mod definition;
 pub mod env;
 pub mod job;
 pub mod labels;
+#[cfg(feature = "offline")]
+pub mod offline;
 pub mod pipeline;
 pub mod pipeline_run;
 mod rule;
