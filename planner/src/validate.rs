@@ -1,9 +1,18 @@
 //! Raw specs in, valid ones out: the same verdicts as the API server's rules, and more.
 //! Must not look at anything but the object.
 
-use std::fmt;
+mod checker;
+mod job;
+mod pipeline;
 
-use crds::{PipelineRunSpec, PipelineSpec, RunnerSpec};
+use std::fmt;
+use std::time::Duration;
+
+use crds::{EnvSource, Job, PipelineRunSpec, PipelineSpec, RunnerSpec};
+
+use self::checker::{Checker, limit};
+use crate::expression::Template;
+use crate::graph::Graph;
 
 /// One mistake in a spec.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -14,7 +23,7 @@ pub struct Problem {
     pub message: String,
     /// What to do about it; may be empty.
     pub remedy: String,
-    /// Column in the field's text, from 1, for a mistake in an expression.
+    /// Column in the field's text, in characters from 1, for a mistake in an expression.
     pub column: Option<usize>,
 }
 
@@ -32,19 +41,59 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A pipeline that can be run.
+/// A pipeline that can be run. Only [`validate_pipeline`] makes one.
 #[derive(Clone, Debug)]
 pub struct ValidPipeline {
-    spec: PipelineSpec,
+    pub(crate) spec: PipelineSpec,
+    pub(crate) graph: Graph,
+    /// The jobs, then the `finally` jobs.
+    pub(crate) jobs: Vec<ValidJob>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) retention_ttl: Option<Duration>,
 }
 
-/// A run's spec that is right in itself.
+/// A job that can be run.
+#[derive(Clone, Debug)]
+pub(crate) struct ValidJob {
+    pub(crate) spec: Job,
+    pub(crate) is_finally: bool,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) pending_timeout: Option<Duration>,
+    pub(crate) steps: Vec<ValidStep>,
+    /// Names and values of the outputs.
+    pub(crate) outputs: Vec<(String, Template)>,
+}
+
+/// A step that can be run.
+#[derive(Clone, Debug)]
+pub(crate) struct ValidStep {
+    pub(crate) timeout: Option<Duration>,
+    /// The pipeline's, the job's and the step's variables; a later one has replaced an earlier one.
+    pub(crate) env: Vec<ValidEnv>,
+}
+
+/// One variable of a step.
+#[derive(Clone, Debug)]
+pub(crate) struct ValidEnv {
+    pub(crate) name: String,
+    pub(crate) value: ValidEnvValue,
+}
+
+/// Where the variable's value comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum ValidEnvValue {
+    Template(Template),
+    Source(EnvSource),
+}
+
+/// A run's spec that is right in itself. Only [`validate_run`] makes one.
 #[derive(Clone, Debug)]
 pub struct ValidRun {
     spec: PipelineRunSpec,
+    pipeline: Option<ValidPipeline>,
 }
 
-/// A pool's spec that is right.
+/// A pool's spec that is right. Only [`validate_runner`] makes one.
 #[derive(Clone, Debug)]
 pub struct ValidRunner {
     spec: RunnerSpec,
@@ -55,12 +104,22 @@ impl ValidPipeline {
     pub fn spec(&self) -> &PipelineSpec {
         &self.spec
     }
+
+    /// The graph of the jobs, by their index in the spec. `finally` jobs are not in it.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
 }
 
 impl ValidRun {
     /// The spec, as written.
     pub fn spec(&self) -> &PipelineRunSpec {
         &self.spec
+    }
+
+    /// The pipeline in `pipelineSpec`.
+    pub fn pipeline(&self) -> Option<&ValidPipeline> {
+        self.pipeline.as_ref()
     }
 }
 
@@ -73,18 +132,56 @@ impl ValidRunner {
 
 /// Checks a Pipeline's spec; all problems at once, in the order of the fields.
 pub fn validate_pipeline(spec: &PipelineSpec) -> Result<ValidPipeline, Vec<Problem>> {
-    let _ = spec;
-    todo!()
+    pipeline::validate(spec, "spec")
 }
 
-/// Checks a PipelineRun's spec, its `pipelineSpec` included.
+/// Checks a PipelineRun's spec, its `pipelineSpec` included. The parameters are checked against
+/// the pipeline by [`crate::params::resolve`].
 pub fn validate_run(spec: &PipelineRunSpec) -> Result<ValidRun, Vec<Problem>> {
-    let _ = spec;
-    todo!()
+    let mut check = Checker::default();
+    if spec.pipeline_ref.is_some() == spec.pipeline_spec.is_some() {
+        let message = match spec.pipeline_ref {
+            Some(_) => "both pipelineRef and pipelineSpec are set",
+            None => "neither pipelineRef nor pipelineSpec is set",
+        };
+        check.add("spec", message, "set exactly one of the two");
+    }
+    if let Some(reference) = &spec.pipeline_ref {
+        check.text("spec.pipelineRef.name", &reference.name, 1, limit::LABEL);
+    }
+    let mut pipeline = None;
+    if let Some(inline) = &spec.pipeline_spec {
+        match pipeline::validate(inline, "spec.pipelineSpec") {
+            Ok(valid) => pipeline = Some(valid),
+            Err(problems) => check.problems.extend(problems),
+        }
+    }
+    check.count("spec.params", spec.params.len(), 0, limit::PARAMS);
+    check.unique(
+        "spec.params",
+        "param",
+        spec.params.iter().map(|param| param.name.as_str()),
+    );
+    for (i, param) in spec.params.iter().enumerate() {
+        check.identifier(&format!("spec.params[{i}].name"), &param.name);
+        check.param_value(&format!("spec.params[{i}].value"), &param.value);
+    }
+    check.done().map(|()| ValidRun {
+        spec: spec.clone(),
+        pipeline,
+    })
 }
 
 /// Checks a Runner's spec.
 pub fn validate_runner(spec: &RunnerSpec) -> Result<ValidRunner, Vec<Problem>> {
-    let _ = spec;
-    todo!()
+    let mut check = Checker::default();
+    check.optional_text("spec.image", spec.image.as_deref(), limit::IMAGE);
+    check.number("spec.max", spec.max.map(i64::from), 10_000);
+    if let Some(pod) = &spec.pod {
+        job::pod(&mut check, "spec.pod", pod);
+    }
+    check.done().map(|()| ValidRunner { spec: spec.clone() })
 }
+
+#[cfg(test)]
+mod tests;

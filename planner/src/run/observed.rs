@@ -22,6 +22,9 @@ pub struct Observed<'a> {
     pub pools: Vec<PoolFact>,
     /// How to read this run's logs; put into the status as it stands.
     pub logs: Option<LogAccess>,
+    /// Since when the caller watches: start of the process, or of its leadership. An agent's
+    /// silence counts from here at the earliest, so a restart never turns a result into a timeout.
+    pub observing_since: Timestamp,
     /// Limits and defaults.
     pub settings: &'a Settings,
 }
@@ -246,7 +249,7 @@ pub struct PoolFact {
     pub name: String,
     /// Its spec; none when it does not exist.
     pub spec: Option<RunnerSpec>,
-    /// Free places, those of this run's own running jobs not counted; none without a limit.
+    /// Places that no job of any run holds ([`crate::pool::free`]); none without a limit.
     pub free: Option<u32>,
 }
 

@@ -66,8 +66,8 @@ reasons! {
         WaitingForRunner,
         /// Its Runner does not exist.
         RunnerNotFound,
-        /// Its pod is being created or waits for a node.
-        PodPending,
+        /// Its pod is being created, waits for a node or pulls images.
+        PodStarting,
         /// The scheduler finds no node for its pod.
         Unschedulable,
         /// Its image can't be pulled.

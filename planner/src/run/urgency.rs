@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use crds::PipelineRunStatus;
 
+/// Least time between two writes that only tell progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+
 /// How soon a status must be written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Write {
@@ -19,6 +22,43 @@ pub enum Write {
 
 /// How soon `new` must be written, when `old` is what the API server has.
 pub fn status_urgency(old: Option<&PipelineRunStatus>, new: &PipelineRunStatus) -> Write {
-    let _ = (old, new);
-    todo!()
+    let Some(old) = old else { return Write::Now };
+    if old == new {
+        Write::None
+    } else if !turning_points(old).eq(turning_points(new)) || frame(old) != frame(new) {
+        Write::Now
+    } else if as_written(old) == as_written(new) {
+        Write::None
+    } else {
+        Write::Later(PROGRESS_INTERVAL)
+    }
+}
+
+/// What the API server would get: times have whole seconds there, so a status that was read back
+/// differs from the one that was written.
+fn as_written(status: &PipelineRunStatus) -> serde_json::Value {
+    serde_json::to_value(status).expect("a status has string keys only")
+}
+
+/// What is written ahead of an action or decides about one.
+fn turning_points(
+    status: &PipelineRunStatus,
+) -> impl Iterator<Item = (&str, crds::JobState, u32, u64)> {
+    status
+        .jobs
+        .iter()
+        .map(|job| (job.name.as_str(), job.state, job.attempt, job.fence))
+}
+
+fn frame(status: &PipelineRunStatus) -> impl PartialEq {
+    let conditions = status.conditions.iter();
+    (
+        status.observed_generation,
+        status.pipeline.is_some(),
+        status.start_time.is_some(),
+        status.completion_time.is_some(),
+        conditions
+            .map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone()))
+            .collect::<Vec<_>>(),
+    )
 }

@@ -2,6 +2,10 @@
 //! Must not look at anything but the status.
 
 use crds::PipelineRunStatus;
+use crds::condition::SUCCEEDED;
+
+use super::conditions::find;
+use super::reason::RunReason;
 
 /// How a run stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -22,6 +26,17 @@ pub enum Verdict {
 
 /// How a run stands.
 pub fn verdict(status: &PipelineRunStatus) -> Verdict {
-    let _ = status;
-    todo!()
+    let Some(condition) = find(status, SUCCEEDED) else {
+        return Verdict::Running;
+    };
+    match (condition.status.as_str(), condition.reason.as_str()) {
+        ("True", _) => Verdict::Succeeded,
+        ("False", reason) if reason == RunReason::Cancelled.as_str() => Verdict::Cancelled,
+        ("False", reason) if reason == RunReason::TimedOut.as_str() => Verdict::TimedOut,
+        ("False", reason) if reason == RunReason::InfrastructureFailure.as_str() => {
+            Verdict::Infrastructure
+        }
+        ("False", _) => Verdict::Failed,
+        _ => Verdict::Running,
+    }
 }

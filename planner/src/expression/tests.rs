@@ -1,0 +1,202 @@
+//! What expressions give, and what is said about wrong ones.
+
+use crds::{NamedValue, ParamValue};
+
+use super::*;
+
+fn scope() -> Scope<'static> {
+    Scope {
+        params: vec!["profile", "count", "loud"],
+        jobs: vec![("build", vec!["version"]), ("unit-tests", vec![])],
+        other_jobs: vec!["deploy"],
+        steps: None,
+    }
+}
+
+fn evaluate(value: &str) -> Result<String, String> {
+    let params = [
+        NamedValue {
+            name: "profile".to_owned(),
+            value: ParamValue::String("release".to_owned()),
+        },
+        NamedValue {
+            name: "count".to_owned(),
+            value: ParamValue::Integer(3),
+        },
+        NamedValue {
+            name: "loud".to_owned(),
+            value: ParamValue::Boolean(true),
+        },
+    ];
+    let values = Values {
+        params: &params,
+        run: "build-7",
+        namespace: "team",
+        pipeline: "build",
+        jobs: vec![
+            JobValues {
+                name: "build",
+                result: "Succeeded".to_owned(),
+                outputs: vec![("version", "1.2.3")],
+            },
+            JobValues {
+                name: "unit-tests",
+                result: "Failed".to_owned(),
+                outputs: vec![],
+            },
+        ],
+        steps: vec![StepValues {
+            name: "s",
+            outputs: vec![("digest", "abc")],
+        }],
+    };
+    let scope = Scope {
+        steps: Some(vec!["s", "sign-it"]),
+        ..scope()
+    };
+    let template = Template::parse(value, &scope).map_err(|mistakes| format!("{mistakes:?}"))?;
+    template.evaluate(&Evaluator::new(&values))
+}
+
+fn mistakes(value: &str) -> Vec<String> {
+    let mistakes = Template::parse(value, &scope()).err().unwrap_or_default();
+    mistakes
+        .into_iter()
+        .map(|m| format!("{}: {}; {}", m.column, m.message, m.remedy))
+        .collect()
+}
+
+#[test]
+fn values_are_put_where_expressions_stand() {
+    let cases = [
+        ("plain", "plain"),
+        ("", ""),
+        ("${{ params.profile }}", "release"),
+        ("a ${{params.count}} b ${{ params.loud }}", "a 3 b true"),
+        ("${{ params.count * 2 + 1 }}", "7"),
+        (
+            "${{ run.name + '@' + run.namespace + '/' + pipeline.name }}",
+            "build-7@team/build",
+        ),
+        ("v${{ jobs.build.outputs.version }}", "v1.2.3"),
+        ("${{ jobs[\"unit-tests\"].result }}", "Failed"),
+        (
+            "${{ jobs.build.result == 'Succeeded' ? 'yes' : 'no' }}",
+            "yes",
+        ),
+        ("${{ steps.s.outputs.digest }}", "abc"),
+        ("${{ has(steps.s.outputs.none) ? 'x' : '-' }}", "-"),
+        ("${{ {'a': {'b': '}}'}}.a.b }}", "}}"),
+        ("${{ \"}}\" }}", "}}"),
+        ("$${{ params.profile }}", "${{ params.profile }}"),
+        ("$HOME ${HOME} $(x) {{ y }}", "$HOME ${HOME} $(x) {{ y }}"),
+        ("${{ [1, 2, 3].exists(n, n == params.count) }}", "true"),
+        ("${{ type(params.count) == int }}", "true"),
+        (
+            "${{ string(params.count).startsWith('3') && 'b' in ['a', 'b'] }}",
+            "true",
+        ),
+        ("${{ 'ü' }}${{ 1.5 }}", "ü1.5"),
+    ];
+    for (value, expected) in cases {
+        assert_eq!(evaluate(value), Ok(expected.to_owned()), "{value}");
+    }
+}
+
+#[test]
+fn what_only_shows_when_it_runs_is_an_error_with_the_expression() {
+    insta::assert_snapshot!(evaluate("${{ steps.s.outputs.nope }}").unwrap_err(), @"");
+    insta::assert_snapshot!(evaluate("${{ params.count / 0 }}").unwrap_err(), @"");
+    insta::assert_snapshot!(evaluate("${{ params.count + params.profile }}").unwrap_err(), @"");
+    insta::assert_snapshot!(evaluate("${{ jobs }}").unwrap_err(), @"");
+}
+
+#[test]
+fn unknown_names_are_mistakes_with_column_and_the_nearest_name() {
+    let cases = [
+        "${{ parms.profile }}",
+        "${{ params.profil }}",
+        "x ${{ 'ü' + params.zzz }}",
+        "${{ params.count.x }}",
+        "${{ run.uid }}",
+        "${{ pipeline.nam }}",
+        "${{ jobs.biuld.result }}",
+        "${{ jobs.deploy.result }}",
+        "${{ jobs.unit-tests.result }}",
+        "${{ jobs.build.outcome }}",
+        "${{ jobs.build.outputs.vresion }}",
+        "${{ jobs['unit-tests'].outputs.x }}",
+        "${{ steps.s.outputs.x }}",
+        "${{ sise(params.profile) }}",
+        "${{ has(params.nope) }}",
+        "${{ [1].map(x, y) }}",
+        "${{ [1].map(x, [2].map(y, x + y)) }}",
+        "${{ Foo{a: 1} }}",
+    ];
+    let found: Vec<_> = cases
+        .iter()
+        .map(|case| format!("{case}\n  {}", mistakes(case).join("\n  ")))
+        .collect();
+    insta::assert_snapshot!(found.join("\n"), @"");
+}
+
+#[test]
+fn unreadable_expressions_are_mistakes_with_a_column() {
+    let cases = [
+        "${{ }}",
+        "${{",
+        "a ${{ params.profile",
+        "${{ 1 + }}",
+        "${{ a b }}",
+        "${{ 'x }}",
+    ];
+    let found: Vec<_> = cases
+        .iter()
+        .map(|case| format!("{case}\n  {}", mistakes(case).join("\n  ")))
+        .collect();
+    insta::assert_snapshot!(found.join("\n"), @"");
+}
+
+#[test]
+fn long_expressions_and_results_are_refused() {
+    let long = format!("${{{{ '{}' }}}}", "x".repeat(MAX_EXPRESSION_LEN));
+    assert_eq!(mistakes(&long).len(), 1);
+    let many = "${{ 1 }}".repeat(MAX_EXPRESSIONS + 1);
+    assert_eq!(mistakes(&many).len(), 1);
+    let large = format!("{}${{{{ 1 }}}}", "x".repeat(MAX_VALUE_LEN));
+    assert!(evaluate(&large).unwrap_err().contains("larger than"));
+}
+
+#[test]
+fn no_bytes_whatever_make_the_parser_panic() {
+    let seeds = [
+        "${{ jobs[\"unit-tests\"].outputs.x + params.profile ? [1, {'a': 2}] : -3.5e7 }}",
+        "${{ [1,2].map(x, x > 1 && has(params.count)).size() == 0u || b'\\x00' != r\"\\\" }}",
+        "${{ ((((((((((1)))))))))) . a [ 0 ] ? b : c {d: e} !@#$%^&*`~ \\u00e9 }}",
+    ];
+    let mut state = 0x9e37_79b9_u32;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state as usize
+    };
+    for seed in seeds {
+        for _ in 0..150 {
+            let mut text: Vec<char> = seed.chars().collect();
+            for _ in 0..=next() % 4 {
+                let at = 4 + next() % (text.len() - 7);
+                match next() % 3 {
+                    0 => drop(text.remove(at)),
+                    1 => text.insert(at, char::from(32 + (next() % 95) as u8)),
+                    _ => text[at] = ['ü', '\u{0}', '"', '{', '}', '\\', '🦀'][next() % 7],
+                }
+            }
+            let text: String = text.into_iter().collect();
+            let _ = Template::parse(&text, &scope());
+        }
+    }
+    let _ = Template::parse(&format!("${{{{ {} }}}}", "(".repeat(900)), &scope());
+    let _ = Template::parse(&format!("${{{{ {} }}}}", "-".repeat(900)), &scope());
+    let _ = Template::parse(&format!("${{{{ {} }}}}", "[".repeat(900)), &scope());
+}

@@ -1,0 +1,210 @@
+//! Runs of new generations, conditions and retention of a Pipeline.
+
+use crds::{Job, Retention, Step, Triggers};
+
+use super::*;
+use crate::run::conditions;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+fn pipeline(generation: i64) -> Pipeline {
+    let step = Step {
+        name: "s".to_owned(),
+        run: "true".to_owned(),
+        ..Step::default()
+    };
+    let job = Job {
+        name: "j".to_owned(),
+        image: Some("busybox".to_owned()),
+        steps: vec![step],
+        ..Job::default()
+    };
+    let spec = crds::PipelineSpec {
+        jobs: vec![job],
+        triggers: Some(Triggers { apply: true }),
+        ..Default::default()
+    };
+    let mut pipeline = Pipeline::new("nightly", spec);
+    pipeline.metadata.generation = Some(generation);
+    pipeline.metadata.namespace = Some("team".to_owned());
+    pipeline
+}
+
+fn finished(name: &str, is_success: bool, end: i64) -> PipelineRun {
+    let mut run = PipelineRun::new(name, PipelineRunSpec::default());
+    let condition = |type_: &str, truth: bool| Condition {
+        type_: type_.to_owned(),
+        status: if truth { "True" } else { "False" }.to_owned(),
+        reason: "R".to_owned(),
+        message: String::new(),
+        observed_generation: None,
+        last_transition_time: Time(at(end)),
+    };
+    run.status = Some(crds::PipelineRunStatus {
+        conditions: vec![condition(COMPLETED, true), condition(SUCCEEDED, is_success)],
+        completion_time: Some(Time(at(end))),
+        ..Default::default()
+    });
+    run
+}
+
+fn plan_of(pipeline: &Pipeline, runs: &[PipelineRun], now: i64) -> PipelinePlan {
+    let runs: Vec<_> = runs.iter().collect();
+    plan(
+        &ObservedPipeline {
+            pipeline,
+            runs: &runs,
+        },
+        at(now),
+    )
+}
+
+#[test]
+fn each_generation_gets_one_run() {
+    let mut object = pipeline(3);
+    let first = plan_of(&object, &[], 0);
+    let run = first.create_run.clone().unwrap();
+    assert_eq!(run.metadata.name.as_deref(), Some("nightly-g3"));
+    assert_eq!(run.spec.pipeline_ref.as_ref().unwrap().name, "nightly");
+    assert_eq!(
+        run.metadata.labels.as_ref().unwrap()[labels::GENERATION],
+        "3"
+    );
+    assert_eq!(first.status.last_applied_generation, Some(3));
+    assert_eq!(first.status.last_run.as_deref(), Some("nightly-g3"));
+
+    // The status was not written: the run is there and is not made again.
+    assert_eq!(
+        plan_of(&object, std::slice::from_ref(&run), 1).create_run,
+        None
+    );
+    // The status was written and the run was deleted since.
+    object.status = Some(first.status);
+    assert_eq!(plan_of(&object, &[], 2).create_run, None);
+
+    object.metadata.generation = Some(4);
+    let next = plan_of(&object, &[run], 3).create_run.unwrap();
+    assert_eq!(next.metadata.name.as_deref(), Some("nightly-g4"));
+}
+
+#[test]
+fn without_the_trigger_nothing_starts_by_itself() {
+    let mut object = pipeline(1);
+    object.spec.triggers = Some(Triggers { apply: false });
+    assert_eq!(plan_of(&object, &[], 0).create_run, None);
+    object.spec.triggers = None;
+    assert_eq!(plan_of(&object, &[], 0).create_run, None);
+}
+
+#[test]
+fn a_pipeline_with_mistakes_starts_nothing_and_says_them() {
+    let mut object = pipeline(1);
+    object.spec.jobs[0].needs = vec!["k".to_owned()];
+    let plan = plan_of(&object, &[], 0);
+    assert_eq!(plan.create_run, None);
+    assert_eq!(plan.status.last_applied_generation, None);
+    let ready = plan
+        .status
+        .conditions
+        .iter()
+        .find(|c| c.type_ == READY)
+        .unwrap();
+    assert_eq!(
+        (ready.status.as_str(), ready.reason.as_str()),
+        ("False", REASON_INVALID)
+    );
+    assert!(
+        ready
+            .message
+            .starts_with("spec.jobs[0].needs[0]: no job is named `k`")
+    );
+    let stalled = plan
+        .status
+        .conditions
+        .iter()
+        .find(|c| c.type_ == STALLED)
+        .unwrap();
+    assert_eq!(stalled.status, "True");
+
+    // Corrected, with a new generation: it runs.
+    object.spec.jobs[0].needs.clear();
+    object.metadata.generation = Some(2);
+    object.status = Some(plan.status);
+    assert!(plan_of(&object, &[], 5).create_run.is_some());
+}
+
+#[test]
+fn an_unchanged_pipeline_has_an_unchanged_status() {
+    let mut object = pipeline(1);
+    let first = plan_of(&object, &[], 0).status;
+    object.status = Some(first.clone());
+    assert_eq!(plan_of(&object, &[], 100).status, first);
+}
+
+#[test]
+fn the_oldest_finished_runs_go_by_count_and_the_others_stay() {
+    let mut object = pipeline(1);
+    object.spec.retention = Some(Retention {
+        successful: Some(2),
+        failed: Some(1),
+        ttl: None,
+    });
+    let mut runs = vec![
+        finished("ok-1", true, 1),
+        finished("bad-2", false, 2),
+        finished("ok-3", true, 3),
+        finished("bad-4", false, 4),
+        finished("ok-5", true, 5),
+        PipelineRun::new("new", PipelineRunSpec::default()),
+    ];
+    let mut running = finished("running", false, 0);
+    running.status.as_mut().unwrap().completion_time = None;
+    running.status.as_mut().unwrap().conditions[0].status = "False".to_owned();
+    runs.push(running);
+    let plan = plan_of(&object, &runs, 100);
+    assert_eq!(plan.delete_runs, ["bad-2", "ok-1"]);
+    assert_eq!(plan.recheck, None);
+}
+
+#[test]
+fn finished_runs_go_when_their_time_is_over() {
+    let mut object = pipeline(1);
+    object.spec.retention = Some(Retention {
+        ttl: Some("1h".to_owned()),
+        ..Retention::default()
+    });
+    let runs = [finished("old", true, 0), finished("young", false, 3_000)];
+    let plan = plan_of(&object, &runs, 3_600);
+    assert_eq!(plan.delete_runs, ["old"]);
+    assert_eq!(plan.recheck, Some(Duration::from_secs(3_000)));
+}
+
+#[test]
+fn ten_succeeded_and_twenty_other_runs_are_kept_by_default() {
+    let runs: Vec<_> = (0..60)
+        .map(|i| finished(&format!("r{i:02}"), i % 2 == 0, i))
+        .collect();
+    assert_eq!(plan_of(&pipeline(1), &runs, 100).delete_runs.len(), 20 + 10);
+}
+
+#[test]
+fn the_time_of_a_condition_changes_only_with_its_status() {
+    let condition = |status: &str, time: i64| Condition {
+        type_: READY.to_owned(),
+        status: status.to_owned(),
+        reason: "R".to_owned(),
+        message: time.to_string(),
+        observed_generation: None,
+        last_transition_time: Time(at(time)),
+    };
+    let mut list = vec![condition("True", 0)];
+    conditions::upsert(&mut list, condition("True", 5));
+    assert_eq!(
+        (list[0].last_transition_time.0, list[0].message.as_str()),
+        (at(0), "5")
+    );
+    conditions::upsert(&mut list, condition("False", 9));
+    assert_eq!(list[0].last_transition_time.0, at(9));
+}

@@ -1,0 +1,204 @@
+//! Brings one job that has a place one turn further.
+//! Must not start jobs, and must not judge: that is the part of `outcome`.
+
+use crds::{FailureClass, JobState, NamedValue, StepState, StepStatus};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::ending::Ending;
+use super::observed::{AgentFact, PlacePhase, StepFact, StepPhase};
+use super::outcome::{Attempt, Judgement, job_timed_out, judge};
+use super::plan::{Action, CancelReason};
+use super::reason::JobReason;
+use super::stop::Stop;
+use super::turn::Turn;
+use crate::expression::StepValues;
+use crate::validate::ValidPipeline;
+
+/// Most bytes of all outputs of a run, names included.
+pub(crate) const MAX_OUTPUTS: usize = 32 * 1024;
+
+/// Looks at a job that is `Starting` or `Running`.
+pub(super) fn advance(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize) {
+    let agent = turn.agent(job);
+    if let Some(agent) = agent {
+        take_over_steps(turn, job, agent);
+    }
+    let status = &turn.status.jobs[job];
+    let attempt = Attempt {
+        job: &pipeline.jobs[job],
+        state: status.state,
+        assigned: status
+            .start_time
+            .as_ref()
+            .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+        place: turn.place(job).map(|place| &place.phase),
+        agent,
+        stop: Stop::of(turn),
+        settings: turn.settings(),
+    };
+    match judge(&attempt) {
+        Judgement::Succeeded => succeed(turn, pipeline, job),
+        Judgement::Ended(ending) => turn.end_job(job, ending),
+        Judgement::Runs => run(turn, job, &attempt),
+        Judgement::Held {
+            since,
+            limit,
+            ending,
+            meanwhile,
+        } => {
+            let agent_is_awaited = ending.reason == JobReason::AgentNotConnected;
+            let since = if agent_is_awaited {
+                turn.heard_since(since)
+            } else {
+                since
+            };
+            if turn.is_over(since, limit) {
+                turn.end_job(job, ending);
+            } else {
+                wait(turn, job, meanwhile);
+            }
+        }
+    }
+}
+
+fn wait(turn: &mut Turn<'_>, job: usize, meanwhile: Option<(JobReason, String)>) {
+    let status = &mut turn.status.jobs[job];
+    let usual = match status.state {
+        JobState::Running => JobReason::Running,
+        _ => JobReason::PodStarting,
+    };
+    let (reason, message) = meanwhile.map_or((usual, None), |(r, text)| (r, Some(text)));
+    status.reason = Some(reason.as_str().to_owned());
+    status.message = message;
+}
+
+/// The agent enforces the job's limit. This is for an agent that does not.
+fn run(turn: &mut Turn<'_>, job: usize, attempt: &Attempt<'_>) {
+    let status = &mut turn.status.jobs[job];
+    status.state = JobState::Running;
+    status.reason = Some(JobReason::Running.as_str().to_owned());
+    status.message = None;
+    let settings = turn.settings();
+    let due = turn.heard_since(attempt.began() + attempt.limit());
+    if !turn.is_over(due, settings.backstop_grace) {
+        return;
+    }
+    if turn.is_over(due, settings.backstop_grace * 2 + settings.cancel_grace) {
+        return turn.end_job(job, job_timed_out(attempt));
+    }
+    let status = &mut turn.status.jobs[job];
+    status.reason = Some(JobReason::Stopping.as_str().to_owned());
+    let key = turn.key(&turn.status.jobs[job]);
+    let (reason, grace) = (CancelReason::JobTimeout, settings.cancel_grace);
+    turn.steps.push(Action::Cancel { key, reason, grace });
+}
+
+fn succeed(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize) {
+    let mut ending = Ending::new(JobState::Succeeded, JobReason::Succeeded, None, "");
+    match outputs(turn, pipeline, job) {
+        Ok(outputs) => ending.outputs = outputs,
+        Err(failure) => ending = failure,
+    }
+    turn.end_job(job, ending);
+}
+
+fn outputs(
+    turn: &Turn<'_>,
+    pipeline: &ValidPipeline,
+    job: usize,
+) -> Result<Vec<NamedValue>, Ending> {
+    let declared = &pipeline.jobs[job].outputs;
+    if declared.is_empty() {
+        return Ok(Vec::new());
+    }
+    let result = turn.agent(job).and_then(|agent| agent.result.as_ref());
+    let written = result.map_or(&[][..], |result| &result.outputs);
+    let steps = pipeline.jobs[job].spec.steps.iter().map(|step| StepValues {
+        name: &step.name,
+        outputs: written
+            .iter()
+            .filter(|output| output.step == step.name)
+            .map(|output| (output.name.as_str(), output.value.as_str()))
+            .collect(),
+    });
+    let evaluator = turn.evaluator(pipeline, job, steps.collect());
+    let mut outputs = Vec::new();
+    for (name, template) in declared {
+        let value = template.evaluate(&evaluator).map_err(|error| {
+            let message = format!("output `{name}`: {error}");
+            Ending::failed(
+                JobReason::ExpressionFailed,
+                FailureClass::Configuration,
+                message,
+            )
+        })?;
+        outputs.push(NamedValue {
+            name: name.clone(),
+            value,
+        });
+    }
+    let before = turn.status.jobs.iter().flat_map(|job| &job.outputs);
+    let size: usize = before
+        .chain(&outputs)
+        .map(|o| o.name.len() + o.value.len())
+        .sum();
+    if size > MAX_OUTPUTS {
+        let message = format!(
+            "the outputs of the run's jobs have {size} bytes, and {MAX_OUTPUTS} are allowed: \
+             give large values to later jobs in another way"
+        );
+        return Err(Ending::failed(
+            JobReason::OutputsTooLarge,
+            FailureClass::User,
+            message,
+        ));
+    }
+    Ok(outputs)
+}
+
+/// Steps that have ended do not change any more, whatever a late report says.
+fn take_over_steps(turn: &mut Turn<'_>, job: usize, agent: &AgentFact) {
+    for (status, fact) in turn.status.jobs[job].steps.iter_mut().zip(&agent.steps) {
+        let is_open = matches!(status.state, StepState::Pending | StepState::Running);
+        if is_open && fact.phase != StepPhase::Pending {
+            *status = step_status(std::mem::take(&mut status.name), fact);
+        }
+    }
+}
+
+fn step_status(name: String, fact: &StepFact) -> StepStatus {
+    StepStatus {
+        name,
+        state: match fact.phase {
+            StepPhase::Pending => StepState::Pending,
+            StepPhase::Running => StepState::Running,
+            StepPhase::Succeeded => StepState::Succeeded,
+            StepPhase::Failed => StepState::Failed,
+            StepPhase::Skipped => StepState::Skipped,
+            StepPhase::Cancelled => StepState::Cancelled,
+            StepPhase::TimedOut => StepState::TimedOut,
+        },
+        exit_code: fact.exit_code,
+        signal: fact.signal,
+        start_time: fact.started_at.map(Time),
+        end_time: fact.ended_at.map(Time),
+    }
+}
+
+/// When a refused place is tried again: soon at first, then less often.
+pub(super) fn retry_is_due(turn: &mut Turn<'_>, job: usize, place: &PlacePhase) -> bool {
+    let PlacePhase::Refused { at, .. } = place else {
+        return false;
+    };
+    let assigned = turn.status.jobs[job]
+        .start_time
+        .as_ref()
+        .map_or(*at, |time| time.0);
+    let waited = at.duration_since(assigned).unsigned_abs();
+    let pause = (waited / 4).clamp(FIRST_RETRY, LAST_RETRY);
+    turn.is_over(*at, pause)
+}
+
+const FIRST_RETRY: std::time::Duration = std::time::Duration::from_secs(2);
+const LAST_RETRY: std::time::Duration = std::time::Duration::from_secs(30);

@@ -1,0 +1,516 @@
+//! Judges one attempt: from what its agent and its place say to how it goes on or ends.
+//! Must not change anything: it answers one question about one attempt.
+
+use std::time::Duration;
+
+use crds::{FailureClass, JobState};
+use jiff::Timestamp;
+
+use super::ending::Ending;
+use super::observed::{
+    AgentFact, JobOutcome, JobResult, PlacePhase, RefusalKind, Settings, StepPhase,
+};
+use super::reason::JobReason;
+use super::stop::Stop;
+use crate::duration;
+use crate::validate::ValidJob;
+
+/// What is looked at.
+pub(super) struct Attempt<'a> {
+    pub(super) job: &'a ValidJob,
+    /// `Starting` or `Running`.
+    pub(super) state: JobState,
+    /// When the attempt was assigned.
+    pub(super) assigned: Timestamp,
+    pub(super) place: Option<&'a PlacePhase>,
+    pub(super) agent: Option<&'a AgentFact>,
+    pub(super) stop: Option<Stop>,
+    pub(super) settings: &'a Settings,
+}
+
+/// How it goes on.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Judgement {
+    /// All steps succeeded.
+    Succeeded,
+    /// It ended otherwise.
+    Ended(Ending),
+    /// Its agent runs the steps.
+    Runs,
+    /// It waits for something, and ends like this unless that changes within `limit` from `since`.
+    Held {
+        since: Timestamp,
+        limit: Duration,
+        ending: Ending,
+        /// What users read until then; none when nothing is wrong yet.
+        meanwhile: Option<(JobReason, String)>,
+    },
+}
+
+impl Judgement {
+    /// A wait that is normal for a while.
+    fn quiet(since: Timestamp, limit: Duration, ending: Ending) -> Self {
+        Self::Held {
+            since,
+            limit,
+            ending,
+            meanwhile: None,
+        }
+    }
+
+    /// A wait for something that is wrong and may come right.
+    fn trouble(since: Timestamp, limit: Duration, ending: Ending) -> Self {
+        let meanwhile = Some((ending.reason, ending.message.clone()));
+        Self::Held {
+            since,
+            limit,
+            ending,
+            meanwhile,
+        }
+    }
+}
+
+/// How long a place may take to go away before its node counts as lost.
+const DELETION_LIMIT: Duration = Duration::from_secs(120);
+
+/// Judges an attempt. The agent's word counts before the place's: it knows more, and the place's
+/// end follows from it.
+pub(super) fn judge(attempt: &Attempt<'_>) -> Judgement {
+    if let Some((agent, result)) = attempt.agent.and_then(|a| Some((a, a.result.as_ref()?))) {
+        return by_result(attempt, agent, result);
+    }
+    match attempt.place {
+        None => by_absence(attempt),
+        Some(PlacePhase::Gone { reason, message }) => ended(attempt, interrupted(reason, message)),
+        Some(PlacePhase::Deleting {
+            since,
+            reason,
+            message,
+        }) => Judgement::Held {
+            since: *since,
+            limit: DELETION_LIMIT,
+            ending: stopped_or(attempt, never_gone(reason, message)),
+            meanwhile: Some((JobReason::PodDeleted, "its pod is being deleted".to_owned())),
+        },
+        Some(PlacePhase::Ended {
+            exit_code,
+            signal,
+            reason,
+            message,
+        }) => ended(attempt, by_exit(*exit_code, *signal, reason, message)),
+        Some(_) if attempt.state == JobState::Running || took_offer(attempt.agent) => {
+            Judgement::Runs
+        }
+        Some(place) => by_place(attempt, place),
+    }
+}
+
+/// Only the kubelet confirms that a pod is gone; without its node nobody does.
+fn never_gone(reason: &str, message: &str) -> Ending {
+    match cause(reason) {
+        Some(_) => interrupted(reason, message),
+        None => Ending::failed(
+            JobReason::NodeLost,
+            FailureClass::NodeLost,
+            "its pod is being deleted and its node does not confirm it",
+        ),
+    }
+}
+
+fn took_offer(agent: Option<&AgentFact>) -> bool {
+    agent.is_some_and(|agent| {
+        agent.accepted_at.is_some() || agent.steps.iter().any(|s| s.phase != StepPhase::Pending)
+    })
+}
+
+fn ended(attempt: &Attempt<'_>, ending: Ending) -> Judgement {
+    Judgement::Ended(stopped_or(attempt, ending))
+}
+
+/// In a run that is being stopped a lost place is what was wanted.
+fn stopped_or(attempt: &Attempt<'_>, ending: Ending) -> Ending {
+    match attempt.stop.filter(|_| !attempt.job.is_finally) {
+        Some(stop) => stop.ending(&ending.message),
+        None => ending,
+    }
+}
+
+/// Nobody knows of a place. A job that ran had one, so it was deleted. A job that starts may not
+/// have got one yet: creating it again is harmless, since its name is derived.
+fn by_absence(attempt: &Attempt<'_>) -> Judgement {
+    if attempt.state == JobState::Running {
+        return ended(attempt, interrupted("", ""));
+    }
+    starting(attempt, "its pod could not be created in time")
+}
+
+fn by_result(attempt: &Attempt<'_>, agent: &AgentFact, result: &JobResult) -> Judgement {
+    let step = |phase: StepPhase| agent.steps.iter().position(|step| step.phase == phase);
+    let name = |index: usize| {
+        attempt
+            .job
+            .spec
+            .steps
+            .get(index)
+            .map_or_else(|| index.to_string(), |s| s.name.clone())
+    };
+    let ending = match result.outcome {
+        JobOutcome::Succeeded => return Judgement::Succeeded,
+        JobOutcome::StepFailed => return Judgement::Ended(step_failed(attempt, agent, result)),
+        JobOutcome::StepTimedOut => {
+            let index = step(StepPhase::TimedOut);
+            let step = index.and_then(|index| attempt.job.steps.get(index)?.timeout);
+            let limit = step.map_or_else(|| "its limit".to_owned(), duration::format);
+            let message = match index {
+                Some(index) => format!("step `{}` ran longer than {limit}", name(index)),
+                None => or(&result.message, "a step ran out of its time"),
+            };
+            Ending::failed(JobReason::StepTimedOut, FailureClass::Timeout, message)
+        }
+        JobOutcome::JobTimedOut => job_timed_out(attempt),
+        JobOutcome::Cancelled | JobOutcome::RunTimedOut => return by_interruption(attempt, result),
+        JobOutcome::Setup => {
+            let message = or(&result.message, "its agent could not run the steps");
+            Ending::failed(
+                JobReason::SetupFailed,
+                FailureClass::Infrastructure,
+                message,
+            )
+        }
+    };
+    Judgement::Ended(ending)
+}
+
+fn step_failed(attempt: &Attempt<'_>, agent: &AgentFact, result: &JobResult) -> Ending {
+    let failed = agent
+        .steps
+        .iter()
+        .enumerate()
+        .find(|(_, s)| s.phase == StepPhase::Failed);
+    let Some((index, step)) = failed else {
+        let message = or(&result.message, "a step failed");
+        return Ending::failed(JobReason::StepFailed, FailureClass::User, message);
+    };
+    let name = attempt
+        .job
+        .spec
+        .steps
+        .get(index)
+        .map_or("", |step| step.name.as_str());
+    let container_oom = matches!(
+        attempt.place,
+        Some(PlacePhase::Ended { reason, .. }) if reason == OOM_KILLED
+    );
+    if step.signal == Some(SIGKILL) && container_oom || step.message.starts_with(OUT_OF_MEMORY) {
+        let message = format!("step `{name}` used more memory than the container may");
+        return Ending::failed(JobReason::OutOfMemory, FailureClass::OutOfMemory, message);
+    }
+    let message = match (step.exit_code, step.signal) {
+        (Some(code), _) => format!("step `{name}` exited with code {code}"),
+        (None, Some(signal)) => format!("step `{name}` was ended by signal {signal}"),
+        (None, None) => format!(
+            "step `{name}` failed: {}",
+            or(&step.message, &result.message)
+        ),
+    };
+    Ending::failed(JobReason::StepFailed, FailureClass::User, message)
+}
+
+/// The agent was stopped: by the run's stop, by the job's own limit, or with its place.
+fn by_interruption(attempt: &Attempt<'_>, result: &JobResult) -> Judgement {
+    if let Some(stop) = attempt.stop.filter(|_| !attempt.job.is_finally) {
+        return Judgement::Ended(stop.ending(if stop.is_timeout {
+            "stopped: the run ran out of its time"
+        } else {
+            "stopped: the run was cancelled"
+        }));
+    }
+    if result.outcome == JobOutcome::Cancelled && attempt.was_stopped_by_limit() {
+        return Judgement::Ended(job_timed_out(attempt));
+    }
+    match attempt.place {
+        Some(
+            PlacePhase::Deleting {
+                reason, message, ..
+            }
+            | PlacePhase::Gone { reason, message },
+        ) => Judgement::Ended(interrupted(reason, message)),
+        Some(PlacePhase::Ended {
+            reason, message, ..
+        }) if !cause(reason).is_none() => Judgement::Ended(interrupted(reason, message)),
+        // Its place may not yet be seen as going: what stopped an agent shows soon.
+        Some(place) if place.is_alive() => Judgement::trouble(
+            attempt.last_sign(),
+            attempt.settings.backstop_grace,
+            agent_stopped(result),
+        ),
+        _ => Judgement::Ended(agent_stopped(result)),
+    }
+}
+
+fn agent_stopped(result: &JobResult) -> Ending {
+    let message = or(&result.message, "its agent was stopped from outside");
+    Ending::failed(JobReason::AgentLost, FailureClass::Infrastructure, message)
+}
+
+impl Attempt<'_> {
+    /// The time limit of the job.
+    pub(super) fn limit(&self) -> Duration {
+        self.job.timeout.unwrap_or(self.settings.job_timeout)
+    }
+
+    /// When the steps began, at the latest.
+    pub(super) fn began(&self) -> Timestamp {
+        let latest = self.assigned + self.pending_limit() + self.settings.agent_connect_timeout;
+        let first_step = || self.agent.and_then(|agent| agent.steps.first()?.started_at);
+        // The step's time is from the agent's clock, which may be wrong.
+        let accepted = self.agent.and_then(|agent| agent.accepted_at);
+        accepted
+            .or_else(|| first_step().map(|start| start.min(latest)))
+            .unwrap_or(latest)
+    }
+
+    fn pending_limit(&self) -> Duration {
+        self.job
+            .pending_timeout
+            .unwrap_or(self.settings.pending_timeout)
+    }
+
+    /// The newest time that the agent has named. Its clock may be wrong, so the job's limit bounds
+    /// it.
+    fn last_sign(&self) -> Timestamp {
+        let ends = self
+            .agent
+            .iter()
+            .flat_map(|agent| &agent.steps)
+            .filter_map(|s| s.ended_at);
+        ends.max()
+            .map_or(self.began(), |end| end.min(self.began() + self.limit()))
+    }
+
+    /// True when the planner itself has stopped the job since its time was over.
+    fn was_stopped_by_limit(&self) -> bool {
+        self.last_sign() >= self.began() + self.limit()
+    }
+}
+
+/// The ending of a job that ran out of its time.
+pub(super) fn job_timed_out(attempt: &Attempt<'_>) -> Ending {
+    let message = format!(
+        "the job ran longer than {}",
+        duration::format(attempt.limit())
+    );
+    Ending::failed(JobReason::JobTimedOut, FailureClass::Timeout, message)
+}
+
+const OOM_KILLED: &str = "OOMKilled";
+const SIGKILL: i32 = 9;
+const OUT_OF_MEMORY: &str = "out of memory";
+
+fn by_exit(exit_code: Option<i32>, signal: Option<i32>, reason: &str, message: &str) -> Ending {
+    if reason == OOM_KILLED {
+        let text = "its container used more memory than it may";
+        return Ending::failed(JobReason::OutOfMemory, FailureClass::OutOfMemory, text);
+    }
+    if reason == "DeadlineExceeded" {
+        let text = "its pod reached its activeDeadlineSeconds";
+        return Ending::failed(JobReason::JobTimedOut, FailureClass::Timeout, text);
+    }
+    if cause(reason).is_some() {
+        return interrupted(reason, message);
+    }
+    let how = match (exit_code, signal) {
+        (_, Some(signal)) => format!("was ended by signal {signal}"),
+        (Some(code), None) => format!("exited with code {code}"),
+        (None, None) => "ended".to_owned(),
+    };
+    let mut text = format!("its agent {how} without a result");
+    for part in [reason, message]
+        .into_iter()
+        .filter(|part| !part.is_empty() && *part != "Error")
+    {
+        text.push_str(": ");
+        text.push_str(part);
+    }
+    Ending::failed(JobReason::AgentLost, FailureClass::Infrastructure, text)
+}
+
+/// What the cluster's word for the end of a pod means, if it is a word about the pod's node or
+/// place. Words: kubelet (`Evicted`, `NodeShutdown`, `Terminated`, `Preempting`), node life cycle
+/// controller (`NodeLost`), and the reasons of the condition `DisruptionTarget`.
+fn cause(reason: &str) -> Option<(JobReason, FailureClass)> {
+    match reason {
+        "Evicted"
+        | "EvictionByEvictionAPI"
+        | "PreemptionByScheduler"
+        | "Preempting"
+        | "Preempted"
+        | "TerminationByKubelet" => Some((JobReason::Evicted, FailureClass::Evicted)),
+        "NodeLost"
+        | "NodeShutdown"
+        | "Terminated"
+        | "Shutdown"
+        | "DeletionByTaintManager"
+        | "DeletionByPodGC"
+        | "NodeAffinity"
+        | "UnexpectedAdmissionError" => Some((JobReason::NodeLost, FailureClass::NodeLost)),
+        _ => None,
+    }
+}
+
+fn interrupted(reason: &str, message: &str) -> Ending {
+    let (job_reason, class, text) = match cause(reason) {
+        Some((JobReason::Evicted, class)) => (JobReason::Evicted, class, "its pod was evicted"),
+        Some((other, class)) => (other, class, "the node of its pod went away"),
+        None => {
+            let text = "its pod was deleted while the job ran";
+            (JobReason::PodDeleted, FailureClass::Infrastructure, text)
+        }
+    };
+    let text = if message.is_empty() {
+        text.to_owned()
+    } else {
+        format!("{text}: {message}")
+    };
+    Ending::failed(job_reason, class, text)
+}
+
+/// Before the agent has taken the offer the place tells how far it is.
+fn by_place(attempt: &Attempt<'_>, place: &PlacePhase) -> Judgement {
+    match place {
+        PlacePhase::Creating => starting(attempt, "its pod was not seen in time"),
+        PlacePhase::Pending {
+            scheduled: Some(false),
+            message,
+            ..
+        } => {
+            let message = format!("no node fits its pod: {message}");
+            let class = FailureClass::Infrastructure;
+            pending_trouble(
+                attempt,
+                Ending::failed(JobReason::Unschedulable, class, message),
+            )
+        }
+        PlacePhase::Pending { message, .. } => starting(
+            attempt,
+            &format!("its pod did not start in time{}", colon(message)),
+        ),
+        PlacePhase::Waiting {
+            reason,
+            message,
+            since,
+        } => waiting(attempt, reason, message, *since),
+        PlacePhase::Running { since } => Judgement::quiet(
+            *since,
+            attempt.settings.agent_connect_timeout,
+            silent_agent(attempt),
+        ),
+        PlacePhase::Refused { kind, message, .. } => refused(attempt, *kind, message),
+        PlacePhase::Ended { .. } | PlacePhase::Deleting { .. } | PlacePhase::Gone { .. } => {
+            unreachable!("these end an attempt in any state and are judged first")
+        }
+    }
+}
+
+fn silent_agent(attempt: &Attempt<'_>) -> Ending {
+    let text = if attempt.agent.is_some_and(|agent| agent.connected) {
+        "its agent connected and did not take the job in time"
+    } else {
+        "its pod runs, but its agent did not connect in time: look at the pod's log, and whether \
+         network policies let it reach the operator over UDP"
+    };
+    Ending::failed(
+        JobReason::AgentNotConnected,
+        FailureClass::Infrastructure,
+        text,
+    )
+}
+
+fn refused(attempt: &Attempt<'_>, kind: RefusalKind, message: &str) -> Judgement {
+    let text = format!("the API server refused its pod: {message}");
+    match kind {
+        RefusalKind::Invalid | RefusalKind::Forbidden => {
+            let class = FailureClass::Configuration;
+            ended(attempt, Ending::failed(JobReason::PodRefused, class, text))
+        }
+        RefusalKind::Quota => {
+            let ending = Ending::failed(JobReason::QuotaExceeded, FailureClass::Quota, text);
+            pending_trouble(attempt, ending)
+        }
+        RefusalKind::Other => {
+            let class = FailureClass::Infrastructure;
+            pending_trouble(attempt, Ending::failed(JobReason::PodRefused, class, text))
+        }
+    }
+}
+
+fn waiting(attempt: &Attempt<'_>, reason: &str, message: &str, since: Timestamp) -> Judgement {
+    let settings = attempt.settings;
+    let image = attempt.job.spec.image.as_deref();
+    let image_failure = || {
+        let image = image.map_or_else(|| "its image".to_owned(), |image| format!("image {image}"));
+        let text = format!("{image} can't be pulled ({reason}){}", colon(message));
+        Ending::failed(JobReason::ImagePullFailed, FailureClass::ImagePull, text)
+    };
+    let configuration = |job_reason, text: &str| {
+        let text = format!("{text} ({reason}){}", colon(message));
+        Ending::failed(job_reason, FailureClass::Configuration, text)
+    };
+    match reason {
+        // No retry of the kubelet changes these.
+        "ErrImageNeverPull" | "InvalidImageName" => ended(attempt, image_failure()),
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "RegistryUnavailable"
+        | "ImageInspectError"
+        | "SignatureValidationFailed" => {
+            Judgement::trouble(since, settings.image_pull_grace, image_failure())
+        }
+        "CreateContainerConfigError" => {
+            let text = "a Secret, ConfigMap or key that the job uses is missing";
+            let ending = configuration(JobReason::MissingReference, text);
+            Judgement::trouble(since, settings.missing_config_grace, ending)
+        }
+        "CreateContainerError"
+        | "RunContainerError"
+        | "StartError"
+        | "ContainerCannotRun"
+        | "PostStartHookError"
+        | "CrashLoopBackOff" => {
+            let ending =
+                configuration(JobReason::ContainerStartFailed, "its container can't start");
+            Judgement::trouble(since, settings.missing_config_grace, ending)
+        }
+        _ => {
+            let text = format!("its pod did not start in time ({reason}){}", colon(message));
+            starting(attempt, &text)
+        }
+    }
+}
+
+/// The normal wait for a place.
+fn starting(attempt: &Attempt<'_>, message: &str) -> Judgement {
+    let class = FailureClass::Infrastructure;
+    let ending = Ending::failed(JobReason::PodStarting, class, message);
+    Judgement::quiet(attempt.assigned, attempt.pending_limit(), ending)
+}
+
+fn pending_trouble(attempt: &Attempt<'_>, ending: Ending) -> Judgement {
+    Judgement::trouble(attempt.assigned, attempt.pending_limit(), ending)
+}
+
+fn or(message: &str, otherwise: &str) -> String {
+    if message.is_empty() {
+        otherwise.to_owned()
+    } else {
+        message.to_owned()
+    }
+}
+
+fn colon(message: &str) -> String {
+    if message.is_empty() {
+        String::new()
+    } else {
+        format!(": {message}")
+    }
+}

@@ -1,0 +1,231 @@
+//! Builds what an attempt needs: the place (pod) and the agent's offer.
+//! Must not look at states: it maps a valid job to two values.
+
+use std::time::Duration;
+
+use crds::{EnvSource, FailureClass, Job, PodOptions};
+
+use super::ending::Ending;
+use super::plan::{EnvEntry, EnvFrom, EnvValue, OfferSpec, PlaceSpec, StepOffer};
+use super::reason::JobReason;
+use super::turn::Turn;
+use crate::expression::Evaluator;
+use crate::names;
+use crate::validate::{ValidEnvValue, ValidJob, ValidPipeline, ValidStep};
+
+/// Shell of steps that name none, in jobs that name none.
+const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-e"];
+
+/// Name of the place of a job's current attempt.
+pub(super) fn place_name(turn: &Turn<'_>, job: usize) -> String {
+    let status = &turn.status.jobs[job];
+    names::place(
+        turn.run_name(),
+        turn.run_uid(),
+        &status.name,
+        status.attempt,
+    )
+}
+
+/// The place of a job's current attempt.
+pub(super) fn build_place(
+    turn: &Turn<'_>,
+    pipeline: &ValidPipeline,
+    job: usize,
+) -> Result<PlaceSpec, Ending> {
+    let valid = &pipeline.jobs[job];
+    let snapshot = turn.status.pipeline.as_ref();
+    let pool = valid
+        .spec
+        .runner
+        .as_deref()
+        .and_then(|name| turn.pool(name)?.spec.as_ref());
+    let image = valid.spec.image.clone().or_else(|| pool?.image.clone());
+    if image.is_none() && turn.settings().images_required {
+        let message = format!(
+            "neither the job nor its Runner `{}` names an image: set image in one of them",
+            valid.spec.runner.as_deref().unwrap_or_default()
+        );
+        let class = FailureClass::Configuration;
+        return Err(Ending::failed(JobReason::NoImage, class, message));
+    }
+    let defaults = pool.and_then(|pool| pool.pod.clone()).unwrap_or_default();
+    let own = valid.spec.pod.clone().unwrap_or_default();
+    Ok(PlaceSpec {
+        name: place_name(turn, job),
+        key: turn.key(&turn.status.jobs[job]),
+        pipeline: snapshot
+            .map(|snapshot| snapshot.name.clone())
+            .unwrap_or_default(),
+        runner: valid.spec.runner.clone(),
+        image: image.unwrap_or_default(),
+        pod: merge(defaults, own),
+        env_from: sources(valid)
+            .into_iter()
+            .enumerate()
+            .map(|(i, source)| EnvFrom {
+                name: from_name(i),
+                source: source.clone(),
+            })
+            .collect(),
+        active_deadline: longest_life(turn, valid),
+    })
+}
+
+/// What the agent of a job's current attempt gets.
+pub(super) fn build_offer(
+    turn: &Turn<'_>,
+    pipeline: &ValidPipeline,
+    job: usize,
+) -> Result<OfferSpec, Ending> {
+    let valid = &pipeline.jobs[job];
+    let evaluator = turn.evaluator(pipeline, job, Vec::new());
+    let sources = sources(valid);
+    let steps = valid
+        .spec
+        .steps
+        .iter()
+        .zip(&valid.steps)
+        .map(|(spec, step)| {
+            let shell = [&spec.shell, &valid.spec.shell]
+                .into_iter()
+                .find(|words| !words.is_empty());
+            Ok(StepOffer {
+                name: spec.name.clone(),
+                script: spec.run.clone(),
+                shell: shell
+                    .cloned()
+                    .unwrap_or_else(|| DEFAULT_SHELL.map(str::to_owned).to_vec()),
+                workdir: spec.working_dir.clone().unwrap_or_default(),
+                env: env(step, &sources, &evaluator).map_err(|error| {
+                    let message = format!("step `{}`: {error}", spec.name);
+                    let class = FailureClass::Configuration;
+                    Ending::failed(JobReason::ExpressionFailed, class, message)
+                })?,
+                timeout: step.timeout,
+            })
+        });
+    Ok(OfferSpec {
+        key: turn.key(&turn.status.jobs[job]),
+        place: place_name(turn, job),
+        steps: steps.collect::<Result<_, Ending>>()?,
+        timeout: valid.timeout.unwrap_or(turn.settings().job_timeout),
+        workdir: valid.spec.working_dir.clone().unwrap_or_default(),
+        base_env: base_env(turn, &valid.spec, turn.status.jobs[job].attempt),
+    })
+}
+
+fn base_env(turn: &Turn<'_>, job: &Job, attempt: u32) -> Vec<EnvEntry> {
+    let pipeline = turn
+        .status
+        .pipeline
+        .as_ref()
+        .map_or("", |snapshot| &snapshot.name);
+    let attempt = attempt.to_string();
+    [
+        ("CI", "true"),
+        ("RUSTCI", "true"),
+        ("RUSTCI_NAMESPACE", turn.namespace()),
+        ("RUSTCI_PIPELINE", pipeline),
+        ("RUSTCI_RUN", turn.run_name()),
+        ("RUSTCI_JOB", &job.name),
+        ("RUSTCI_ATTEMPT", &attempt),
+    ]
+    .into_iter()
+    .map(|(name, value)| EnvEntry {
+        name: name.to_owned(),
+        value: EnvValue::Literal(value.to_owned()),
+        secret: false,
+    })
+    .collect()
+}
+
+fn env(
+    step: &ValidStep,
+    sources: &[&EnvSource],
+    evaluator: &Evaluator,
+) -> Result<Vec<EnvEntry>, String> {
+    let entries = step.env.iter().map(|variable| {
+        let (value, secret) = match &variable.value {
+            ValidEnvValue::Template(template) => {
+                let value = template.evaluate(evaluator);
+                let value = value.map_err(|e| format!("variable `{}`: {e}", variable.name))?;
+                (EnvValue::Literal(value), false)
+            }
+            ValidEnvValue::Source(source) => {
+                let index = sources.iter().position(|known| *known == source);
+                let index = index.expect("the list was made from the same steps");
+                (
+                    EnvValue::FromAgentEnv(from_name(index)),
+                    source.secret_key_ref.is_some(),
+                )
+            }
+        };
+        Ok(EnvEntry {
+            name: variable.name.clone(),
+            value,
+            secret,
+        })
+    });
+    entries.collect()
+}
+
+/// Every reference of a job once, in the order of the steps: the index is its number.
+fn sources(job: &ValidJob) -> Vec<&EnvSource> {
+    let mut sources = Vec::new();
+    for variable in job.steps.iter().flat_map(|step| &step.env) {
+        if let ValidEnvValue::Source(source) = &variable.value
+            && !sources.contains(&source)
+        {
+            sources.push(source);
+        }
+    }
+    sources
+}
+
+fn from_name(index: usize) -> String {
+    format!("RUSTCI_FROM_{index}")
+}
+
+fn longest_life(turn: &Turn<'_>, job: &ValidJob) -> Duration {
+    let settings = turn.settings();
+    job.pending_timeout.unwrap_or(settings.pending_timeout)
+        + settings.agent_connect_timeout
+        + job.timeout.unwrap_or(settings.job_timeout)
+        + settings.cancel_grace
+        + settings.backstop_grace * 4
+}
+
+/// The job's own options win field by field.
+fn merge(defaults: PodOptions, own: PodOptions) -> PodOptions {
+    let PodOptions {
+        resources,
+        node_selector,
+        tolerations,
+        service_account_name,
+        automount_service_account_token,
+        image_pull_secrets,
+        run_as_user,
+        read_only_root_filesystem,
+        pending_timeout,
+    } = own;
+    let chosen = |own: Vec<_>, default| if own.is_empty() { default } else { own };
+    PodOptions {
+        resources: resources.or(defaults.resources),
+        node_selector: match node_selector.is_empty() {
+            true => defaults.node_selector,
+            false => node_selector,
+        },
+        tolerations: match tolerations.is_empty() {
+            true => defaults.tolerations,
+            false => tolerations,
+        },
+        service_account_name: service_account_name.or(defaults.service_account_name),
+        automount_service_account_token: automount_service_account_token
+            .or(defaults.automount_service_account_token),
+        image_pull_secrets: chosen(image_pull_secrets, defaults.image_pull_secrets),
+        run_as_user: run_as_user.or(defaults.run_as_user),
+        read_only_root_filesystem: read_only_root_filesystem.or(defaults.read_only_root_filesystem),
+        pending_timeout: pending_timeout.or(defaults.pending_timeout),
+    }
+}

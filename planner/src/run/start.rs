@@ -1,0 +1,173 @@
+//! The beginning of a run: which pipeline it runs, with which parameters, or why it can't.
+//! Must not start jobs.
+
+use crds::{JobState, JobStatus, ResolvedPipeline};
+use jiff::Timestamp;
+
+use super::observed::PipelineFact;
+use super::plan::EventType;
+use super::reason::RunReason;
+use super::turn::Turn;
+use crate::params;
+use crate::validate::{Problem, ValidPipeline, validate_pipeline, validate_run};
+
+/// What a run can do.
+pub(super) enum Resolved {
+    /// Run this pipeline: its snapshot is in the status.
+    Ready(Box<ValidPipeline>),
+    /// Look again later.
+    Waiting { reason: RunReason, message: String },
+    /// End without having run anything.
+    Rejected { reason: RunReason, message: String },
+}
+
+/// Finds the pipeline; puts the snapshot, the jobs and the start time into the status.
+pub(super) fn resolve(turn: &mut Turn<'_>) -> Resolved {
+    if turn.status.pipeline.is_none() {
+        match snapshot(turn) {
+            Ok(snapshot) => turn.status.pipeline = Some(snapshot),
+            Err(resolved) => return resolved,
+        }
+        turn.status.logs = turn.observed.logs.clone();
+    }
+    let snapshot = turn.status.pipeline.as_ref().expect("it was set above");
+    let pipeline = match validate_pipeline(&snapshot.spec) {
+        Ok(pipeline) => pipeline,
+        Err(problems) => return invalid(RunReason::InvalidPipeline, &problems),
+    };
+    align_jobs(turn, &pipeline);
+    if turn.status.start_time.is_none() {
+        turn.status.start_time = turn.time();
+        let name = &turn
+            .status
+            .pipeline
+            .as_ref()
+            .expect("it was set above")
+            .name;
+        let message = format!(
+            "pipeline `{name}` started: {}",
+            count(pipeline.jobs.len(), "job")
+        );
+        turn.event(EventType::Normal, "Started", message);
+    }
+    Resolved::Ready(Box::new(pipeline))
+}
+
+fn snapshot(turn: &mut Turn<'_>) -> Result<ResolvedPipeline, Resolved> {
+    let spec = &turn.observed.run.spec;
+    let run = validate_run(spec).map_err(|problems| {
+        let inline = problems
+            .iter()
+            .all(|p| p.field.starts_with("spec.pipelineSpec"));
+        let reason = if inline {
+            RunReason::InvalidPipeline
+        } else {
+            RunReason::InvalidRun
+        };
+        invalid(reason, &problems)
+    })?;
+    let (name, generation, pipeline) = match turn.observed.pipeline {
+        PipelineFact::Inline => {
+            let Some(pipeline) = run.pipeline() else {
+                return Err(missing(turn, ""));
+            };
+            (turn.run_name(), None, pipeline.clone())
+        }
+        PipelineFact::Found {
+            name,
+            generation,
+            spec,
+        } => {
+            let pipeline = validate_pipeline(spec)
+                .map_err(|problems| invalid(RunReason::InvalidPipeline, &problems))?;
+            (name, Some(generation), pipeline)
+        }
+        PipelineFact::Missing { name } => return Err(missing(turn, name)),
+    };
+    let params = params::resolve(&pipeline.spec.params, &spec.params)
+        .map_err(|problems| invalid(RunReason::InvalidRun, &problems))?;
+    if spec.suspend && !spec.cancel {
+        let message = "the run is suspended and has not started".to_owned();
+        return Err(Resolved::Waiting {
+            reason: RunReason::Suspended,
+            message,
+        });
+    }
+    Ok(ResolvedPipeline {
+        name: name.to_owned(),
+        generation,
+        spec: pipeline.spec,
+        params,
+    })
+}
+
+/// GitOps tools may apply a run before its Pipeline, so a missing one is waited for.
+fn missing(turn: &mut Turn<'_>, name: &str) -> Resolved {
+    if turn.observed.run.spec.cancel {
+        let message = "the run was cancelled before it started".to_owned();
+        return Resolved::Rejected {
+            reason: RunReason::Cancelled,
+            message,
+        };
+    }
+    let created = turn.observed.run.metadata.creation_timestamp.as_ref();
+    let since = created.map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    let message = format!(
+        "there is no Pipeline `{name}` in the namespace `{}`",
+        turn.namespace()
+    );
+    if turn.is_over(since, turn.settings().missing_config_grace) {
+        Resolved::Rejected {
+            reason: RunReason::PipelineNotFound,
+            message,
+        }
+    } else {
+        Resolved::Waiting {
+            reason: RunReason::WaitingForPipeline,
+            message,
+        }
+    }
+}
+
+/// Most problems in one message; the rest is counted.
+const MAX_PROBLEMS: usize = 20;
+
+fn invalid(reason: RunReason, problems: &[Problem]) -> Resolved {
+    let mut lines: Vec<_> = problems
+        .iter()
+        .take(MAX_PROBLEMS)
+        .map(Problem::to_string)
+        .collect();
+    if problems.len() > MAX_PROBLEMS {
+        lines.push(format!("and {} more", problems.len() - MAX_PROBLEMS));
+    }
+    Resolved::Rejected {
+        reason,
+        message: lines.join("\n"),
+    }
+}
+
+/// One entry for each job, in the pipeline's order: the indexes of the pipeline hold in the status.
+fn align_jobs(turn: &mut Turn<'_>, pipeline: &ValidPipeline) {
+    let mut known = std::mem::take(&mut turn.status.jobs);
+    turn.status.jobs = pipeline
+        .jobs
+        .iter()
+        .map(
+            |job| match known.iter().position(|status| status.name == job.spec.name) {
+                Some(i) => known.swap_remove(i),
+                None => JobStatus {
+                    name: job.spec.name.clone(),
+                    is_finally: job.is_finally,
+                    state: JobState::Pending,
+                    ..JobStatus::default()
+                },
+            },
+        )
+        .collect();
+}
+
+/// A number with its noun.
+pub(super) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}

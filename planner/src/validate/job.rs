@@ -1,0 +1,304 @@
+//! Checks of one job: steps, environment, outputs, pod.
+//! Must not look at other jobs: what it may use of them is in its scope.
+
+use crds::{EnvSource, EnvVar, Job, PodOptions, Step};
+
+use super::checker::{Checker, limit};
+use super::{Problem, ValidEnv, ValidEnvValue, ValidJob, ValidStep};
+use crate::expression::{Scope, Template};
+
+/// Checks a job and makes it ready to run. `shared` is the pipeline's environment.
+pub(super) fn job(
+    check: &mut Checker,
+    path: &str,
+    job: &Job,
+    scope: &Scope<'_>,
+    shared: &[ValidEnv],
+) -> ValidJob {
+    check.label(&format!("{path}.name"), &job.name);
+    check.optional_text(
+        &format!("{path}.runner"),
+        job.runner.as_deref(),
+        limit::LABEL,
+    );
+    check.optional_text(&format!("{path}.image"), job.image.as_deref(), limit::IMAGE);
+    if job.image.is_none() && job.runner.is_none() {
+        let remedy = "set image, or name a Runner that has one";
+        check.add(
+            path,
+            format!("the job `{}` has neither image nor runner", job.name),
+            remedy,
+        );
+    }
+    let own = env(check, &format!("{path}.env"), &job.env, scope);
+    let env = merged(shared, &own);
+    shell(check, &format!("{path}.shell"), &job.shell);
+    let directory = job.working_dir.as_deref();
+    check.optional_text(&format!("{path}.workingDir"), directory, limit::DIRECTORY);
+    check.count(&format!("{path}.steps"), job.steps.len(), 1, limit::STEPS);
+    let names = job.steps.iter().map(|step| step.name.as_str());
+    check.unique(&format!("{path}.steps"), "step", names);
+    let mut steps = Vec::new();
+    for (i, raw) in job.steps.iter().enumerate() {
+        steps.push(step(check, &format!("{path}.steps[{i}]"), raw, scope, &env));
+    }
+    let outputs = outputs(check, &format!("{path}.outputs"), job, scope);
+    let timeout = check.duration(&format!("{path}.timeout"), job.timeout.as_deref());
+    let pending_timeout = job.pod.as_ref().and_then(|options| {
+        pod(check, &format!("{path}.pod"), options);
+        options
+            .pending_timeout
+            .as_deref()
+            .and_then(|text| crate::duration::parse(text).ok())
+    });
+    let spec = job.clone();
+    ValidJob {
+        spec,
+        is_finally: false,
+        timeout,
+        pending_timeout,
+        steps,
+        outputs,
+    }
+}
+
+fn step(
+    check: &mut Checker,
+    path: &str,
+    step: &Step,
+    scope: &Scope<'_>,
+    shared: &[ValidEnv],
+) -> ValidStep {
+    let Step {
+        name,
+        run,
+        env: own,
+        shell: words,
+        working_dir,
+        timeout,
+    } = step;
+    check.label(&format!("{path}.name"), name);
+    check.text(&format!("{path}.run"), run, 1, limit::SCRIPT);
+    let own = env(check, &format!("{path}.env"), own, scope);
+    shell(check, &format!("{path}.shell"), words);
+    check.optional_text(
+        &format!("{path}.workingDir"),
+        working_dir.as_deref(),
+        limit::DIRECTORY,
+    );
+    let timeout = check.duration(&format!("{path}.timeout"), timeout.as_deref());
+    ValidStep {
+        timeout,
+        env: merged(shared, &own),
+    }
+}
+
+/// Checks one list of variables.
+pub(super) fn env(
+    check: &mut Checker,
+    path: &str,
+    env: &[EnvVar],
+    scope: &Scope<'_>,
+) -> Vec<ValidEnv> {
+    check.count(path, env.len(), 0, limit::ENV);
+    check.unique(
+        path,
+        "variable",
+        env.iter().map(|variable| variable.name.as_str()),
+    );
+    let mut valid = Vec::new();
+    for (
+        i,
+        EnvVar {
+            name,
+            value,
+            value_from,
+        },
+    ) in env.iter().enumerate()
+    {
+        let at = format!("{path}[{i}]");
+        check.env_name(&format!("{at}.name"), name);
+        let value = match (value, value_from) {
+            (Some(value), None) => {
+                let field = format!("{at}.value");
+                check.text(&field, value, 0, limit::ENV_VALUE);
+                template(check, &field, value, scope).map(ValidEnvValue::Template)
+            }
+            (None, Some(from)) => {
+                source(check, &format!("{at}.valueFrom"), from);
+                Some(ValidEnvValue::Source(from.clone()))
+            }
+            (both, _) => {
+                let message = match both {
+                    Some(_) => format!("the variable `{name}` has both value and valueFrom"),
+                    None => format!("the variable `{name}` has neither value nor valueFrom"),
+                };
+                check.add(&at, message, "set exactly one of the two");
+                None
+            }
+        };
+        valid.extend(value.map(|value| ValidEnv {
+            name: name.clone(),
+            value,
+        }));
+    }
+    valid
+}
+
+fn source(check: &mut Checker, path: &str, source: &EnvSource) {
+    let EnvSource {
+        secret_key_ref: secret,
+        config_map_key_ref: config_map,
+    } = source;
+    if secret.is_some() == config_map.is_some() {
+        let message = match secret {
+            Some(_) => "both secretKeyRef and configMapKeyRef are set",
+            None => "neither secretKeyRef nor configMapKeyRef is set",
+        };
+        check.add(path, message, "set exactly one of the two");
+    }
+    if let Some(secret) = secret {
+        check.text(
+            &format!("{path}.secretKeyRef.name"),
+            &secret.name,
+            1,
+            limit::OBJECT_NAME,
+        );
+        check.text(
+            &format!("{path}.secretKeyRef.key"),
+            &secret.key,
+            1,
+            limit::OBJECT_NAME,
+        );
+    }
+    if let Some(map) = config_map {
+        check.text(
+            &format!("{path}.configMapKeyRef.name"),
+            &map.name,
+            1,
+            limit::OBJECT_NAME,
+        );
+        check.text(
+            &format!("{path}.configMapKeyRef.key"),
+            &map.key,
+            1,
+            limit::OBJECT_NAME,
+        );
+    }
+}
+
+fn template(check: &mut Checker, field: &str, value: &str, scope: &Scope<'_>) -> Option<Template> {
+    match Template::parse(value, scope) {
+        Ok(template) => Some(template),
+        Err(mistakes) => {
+            check
+                .problems
+                .extend(mistakes.into_iter().map(|mistake| Problem {
+                    field: field.to_owned(),
+                    message: mistake.message,
+                    remedy: mistake.remedy,
+                    column: Some(mistake.column),
+                }));
+            None
+        }
+    }
+}
+
+fn outputs(
+    check: &mut Checker,
+    path: &str,
+    job: &Job,
+    scope: &Scope<'_>,
+) -> Vec<(String, Template)> {
+    check.count(path, job.outputs.len(), 0, limit::OUTPUTS);
+    check.unique(
+        path,
+        "output",
+        job.outputs.iter().map(|output| output.name.as_str()),
+    );
+    let steps = Some(job.steps.iter().map(|step| step.name.as_str()).collect());
+    let scope = Scope {
+        steps,
+        ..scope.clone()
+    };
+    let mut valid = Vec::new();
+    for (i, output) in job.outputs.iter().enumerate() {
+        let field = format!("{path}[{i}].value");
+        check.identifier(&format!("{path}[{i}].name"), &output.name);
+        check.text(&field, &output.value, 0, limit::OUTPUT_VALUE);
+        let value = template(check, &field, &output.value, &scope);
+        valid.extend(value.map(|value| (output.name.clone(), value)));
+    }
+    valid
+}
+
+fn shell(check: &mut Checker, path: &str, words: &[String]) {
+    check.count(path, words.len(), 0, limit::SHELL);
+    for (i, word) in words.iter().enumerate() {
+        check.text(&format!("{path}[{i}]"), word, 0, limit::SHELL_WORD);
+    }
+}
+
+/// Checks the options of a pod.
+pub(super) fn pod(check: &mut Checker, path: &str, pod: &PodOptions) {
+    let PodOptions {
+        resources: _,
+        node_selector,
+        tolerations,
+        service_account_name,
+        automount_service_account_token: _,
+        image_pull_secrets,
+        run_as_user,
+        read_only_root_filesystem: _,
+        pending_timeout,
+    } = pod;
+    check.count(
+        &format!("{path}.nodeSelector"),
+        node_selector.len(),
+        0,
+        limit::NODE_SELECTOR,
+    );
+    check.count(
+        &format!("{path}.tolerations"),
+        tolerations.len(),
+        0,
+        limit::TOLERATIONS,
+    );
+    let account = service_account_name.as_deref();
+    check.optional_text(
+        &format!("{path}.serviceAccountName"),
+        account,
+        limit::OBJECT_NAME,
+    );
+    let secrets = format!("{path}.imagePullSecrets");
+    check.count(&secrets, image_pull_secrets.len(), 0, limit::PULL_SECRETS);
+    check.unique(
+        &secrets,
+        "Secret",
+        image_pull_secrets.iter().map(String::as_str),
+    );
+    for (i, name) in image_pull_secrets.iter().enumerate() {
+        check.text(&format!("{secrets}[{i}]"), name, 1, limit::OBJECT_NAME);
+    }
+    check.number(
+        &format!("{path}.runAsUser"),
+        *run_as_user,
+        i64::from(i32::MAX),
+    );
+    check.duration(
+        &format!("{path}.pendingTimeout"),
+        pending_timeout.as_deref(),
+    );
+}
+
+/// Two lists of variables; of two with one name the later one counts, in the earlier one's place.
+fn merged(outer: &[ValidEnv], inner: &[ValidEnv]) -> Vec<ValidEnv> {
+    let mut all = outer.to_vec();
+    for variable in inner {
+        match all.iter_mut().find(|known| known.name == variable.name) {
+            Some(known) => *known = variable.clone(),
+            None => all.push(variable.clone()),
+        }
+    }
+    all
+}

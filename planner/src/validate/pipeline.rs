@@ -1,0 +1,267 @@
+//! Checks of a pipeline as a whole: params, names, needs, cycles.
+//! Must not look into single jobs: that is the part of `job`.
+
+use std::collections::HashSet;
+
+use crds::{Job, Param, PipelineSpec};
+
+use super::checker::{Checker, limit};
+use super::{Problem, ValidPipeline, job};
+use crate::expression::Scope;
+use crate::graph::{Cycle, Graph};
+use crate::names::nearest;
+use crate::params;
+
+/// Checks a pipeline that stands at `path`.
+pub(super) fn validate(spec: &PipelineSpec, path: &str) -> Result<ValidPipeline, Vec<Problem>> {
+    let mut check = Checker::default();
+    declared_params(&mut check, &format!("{path}.params"), &spec.params);
+    triggers(&mut check, path, spec);
+    let timeout = check.duration(&format!("{path}.timeout"), spec.timeout.as_deref());
+    job_lists(&mut check, path, spec);
+    let graph = needs(&mut check, &format!("{path}.jobs"), &spec.jobs);
+    let shared = Scope {
+        params: spec
+            .params
+            .iter()
+            .map(|param| param.name.as_str())
+            .collect(),
+        ..Scope::default()
+    };
+    let env = job::env(&mut check, &format!("{path}.env"), &spec.env, &shared);
+    let mut jobs = Vec::new();
+    for (i, raw) in spec.jobs.iter().enumerate() {
+        let scope = scope_of_job(spec, graph.as_ref(), i, &shared);
+        jobs.push(job::job(
+            &mut check,
+            &format!("{path}.jobs[{i}]"),
+            raw,
+            &scope,
+            &env,
+        ));
+    }
+    for (i, raw) in spec.finally_jobs.iter().enumerate() {
+        let jobs_known = spec.jobs.iter().map(job_names).collect();
+        let scope = Scope {
+            jobs: jobs_known,
+            ..shared.clone()
+        };
+        let mut valid = job::job(
+            &mut check,
+            &format!("{path}.finally[{i}]"),
+            raw,
+            &scope,
+            &env,
+        );
+        valid.is_finally = true;
+        jobs.push(valid);
+    }
+    let retention_ttl = retention(&mut check, &format!("{path}.retention"), spec);
+    check.done()?;
+    let graph = graph.expect("a pipeline without problems has no cycle");
+    Ok(ValidPipeline {
+        spec: spec.clone(),
+        graph,
+        jobs,
+        timeout,
+        retention_ttl,
+    })
+}
+
+fn declared_params(check: &mut Checker, path: &str, declared: &[Param]) {
+    check.count(path, declared.len(), 0, limit::PARAMS);
+    check.unique(
+        path,
+        "param",
+        declared.iter().map(|param| param.name.as_str()),
+    );
+    for (i, param) in declared.iter().enumerate() {
+        let at = format!("{path}[{i}]");
+        let Param {
+            name,
+            param_type,
+            default,
+            allowed,
+            description,
+        } = param;
+        check.identifier(&format!("{at}.name"), name);
+        check.count(&format!("{at}.enum"), allowed.len(), 0, limit::ENUM);
+        check.text(
+            &format!("{at}.description"),
+            description.as_deref().unwrap_or_default(),
+            0,
+            limit::DESCRIPTION,
+        );
+        for (j, value) in allowed.iter().enumerate() {
+            let field = format!("{at}.enum[{j}]");
+            check.param_value(&field, value);
+            if let Some(message) = params::type_mismatch(*param_type, value) {
+                check.add(&field, message, "give a value of the declared type");
+            }
+        }
+        let Some(default) = default else { continue };
+        let field = format!("{at}.default");
+        check.param_value(&field, default);
+        if let Some(message) = params::type_mismatch(*param_type, default) {
+            check.add(&field, message, "give a value of the declared type");
+        } else if !allowed.is_empty() && !allowed.contains(default) {
+            let message = format!("{} is not one of the enum", params::show(default));
+            check.add(
+                &field,
+                message,
+                format!("use one of {}", params::show_all(allowed)),
+            );
+        }
+    }
+}
+
+fn triggers(check: &mut Checker, path: &str, spec: &PipelineSpec) {
+    if !spec
+        .triggers
+        .as_ref()
+        .is_some_and(|triggers| triggers.apply)
+    {
+        return;
+    }
+    if let Some(param) = spec.params.iter().find(|param| param.default.is_none()) {
+        let message = format!("nobody gives a value for the param `{}`", param.name);
+        let remedy = "give each param a default, or set triggers.apply to false";
+        check.add(&format!("{path}.triggers.apply"), message, remedy);
+    }
+}
+
+fn job_lists(check: &mut Checker, path: &str, spec: &PipelineSpec) {
+    let (jobs, finally) = (&spec.jobs, &spec.finally_jobs);
+    check.count(&format!("{path}.jobs"), jobs.len(), 1, limit::JOBS);
+    check.unique(
+        &format!("{path}.jobs"),
+        "job",
+        jobs.iter().map(|job| job.name.as_str()),
+    );
+    check.count(&format!("{path}.finally"), finally.len(), 0, limit::FINALLY);
+    check.unique(
+        &format!("{path}.finally"),
+        "job",
+        finally.iter().map(|job| job.name.as_str()),
+    );
+    for (i, job) in finally.iter().enumerate() {
+        if jobs.iter().any(|other| other.name == job.name) {
+            let message = format!("the name `{}` is used by another job", job.name);
+            check.add(
+                &format!("{path}.finally[{i}].name"),
+                message,
+                "give it its own name",
+            );
+        }
+        if !job.needs.is_empty() {
+            let remedy = "remove them: finally jobs start when all other jobs have ended";
+            check.add(
+                &format!("{path}.finally[{i}].needs"),
+                "a finally job has no needs",
+                remedy,
+            );
+        }
+    }
+}
+
+fn needs(check: &mut Checker, path: &str, jobs: &[Job]) -> Option<Graph> {
+    let names: HashSet<_> = jobs.iter().map(|job| job.name.as_str()).collect();
+    let before = check.problems.len();
+    for (i, job) in jobs.iter().enumerate() {
+        let list = format!("{path}[{i}].needs");
+        check.count(&list, job.needs.len(), 0, limit::NEEDS);
+        check.unique(&list, "need", job.needs.iter().map(String::as_str));
+        for (j, need) in job.needs.iter().enumerate() {
+            let field = format!("{list}[{j}]");
+            if *need == job.name {
+                check.add(
+                    &field,
+                    format!("the job `{need}` needs itself"),
+                    "remove it from needs",
+                );
+            } else if !names.contains(need.as_str()) {
+                let others = jobs
+                    .iter()
+                    .map(|job| job.name.as_str())
+                    .filter(|n| *n != job.name);
+                let remedy = match nearest(need, others) {
+                    Some(name) => format!("did you mean `{name}`?"),
+                    None => "correct the name, or add the job".to_owned(),
+                };
+                check.add(&field, format!("no job is named `{need}`"), remedy);
+            }
+        }
+    }
+    match Graph::new(
+        jobs.iter()
+            .map(|job| (&*job.name, job.needs.iter().map(String::as_str))),
+    ) {
+        Ok(graph) => Some(graph),
+        Err(Cycle(cycle)) => {
+            // A job that needs itself was named above.
+            if check.problems.len() == before || cycle.len() > 1 {
+                let first = cycle[0];
+                let names: Vec<_> = cycle
+                    .iter()
+                    .chain([&first])
+                    .map(|job| jobs[*job].name.as_str())
+                    .collect();
+                check.add(
+                    &format!("{path}[{first}].needs"),
+                    format!("the jobs wait for each other: {}", names.join(" needs ")),
+                    "remove one of these needs",
+                );
+            }
+            None
+        }
+    }
+}
+
+fn job_names(job: &Job) -> (&str, Vec<&str>) {
+    (
+        &job.name,
+        job.outputs
+            .iter()
+            .map(|output| output.name.as_str())
+            .collect(),
+    )
+}
+
+/// A job's expressions may use the jobs that it needs, directly or through others. With a cycle
+/// nobody knows what that is, and the cycle is the problem to solve first: then all are known.
+fn scope_of_job<'a>(
+    spec: &'a PipelineSpec,
+    graph: Option<&Graph>,
+    job: usize,
+    shared: &Scope<'a>,
+) -> Scope<'a> {
+    let reaches = graph.map_or_else(|| vec![true; spec.jobs.len()], |graph| graph.reaches(job));
+    let (known, other): (Vec<_>, Vec<_>) = spec
+        .jobs
+        .iter()
+        .zip(reaches)
+        .partition(|(_, reached)| *reached);
+    Scope {
+        jobs: known.into_iter().map(|(job, _)| job_names(job)).collect(),
+        other_jobs: other
+            .into_iter()
+            .map(|(job, _)| job.name.as_str())
+            .collect(),
+        ..shared.clone()
+    }
+}
+
+fn retention(check: &mut Checker, path: &str, spec: &PipelineSpec) -> Option<std::time::Duration> {
+    let retention = spec.retention.as_ref()?;
+    check.number(
+        &format!("{path}.successful"),
+        retention.successful.map(i64::from),
+        1_000,
+    );
+    check.number(
+        &format!("{path}.failed"),
+        retention.failed.map(i64::from),
+        1_000,
+    );
+    check.duration(&format!("{path}.ttl"), retention.ttl.as_deref())
+}
