@@ -120,6 +120,9 @@ pub struct LogsArguments {
     /// Only the step of this name
     #[arg(long, value_name = "STEP")]
     pub step: Option<String>,
+    /// The job's bytes as they were written: no prefixes, nothing made safe for a terminal
+    #[arg(long, requires = "job")]
+    pub raw: bool,
     /// Go on until the run ends; the exit code is the run's result
     #[arg(long, short = 'f')]
     pub follow: bool,

@@ -241,6 +241,16 @@ impl Values {
         );
     }
 
+    /// Takes over the values of another file; those win.
+    pub fn extend(&mut self, other: Self) {
+        let Self {
+            secrets,
+            config_maps,
+        } = other;
+        self.secrets.extend(secrets);
+        self.config_maps.extend(config_maps);
+    }
+
     /// A Secret's value. The error is what the kubelet says of the same trouble.
     pub fn secret(&self, name: &str, key: &str) -> Result<&[u8], String> {
         find(&self.secrets, "secret", "Secret", name, key)

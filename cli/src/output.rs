@@ -30,6 +30,15 @@ pub trait Printer: Send {
     fn job(&mut self, job: &JobStatus) -> io::Result<()>;
     /// A line of a step's log, raw and without its end.
     fn log(&mut self, job: &str, step: &str, line: &[u8]) -> io::Result<()>;
+    /// The next bytes of a step's log, for printers that do not want lines.
+    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let _ = bytes;
+        Ok(())
+    }
+    /// True when `log` is to be called, false when `bytes` is.
+    fn wants_lines(&self) -> bool {
+        true
+    }
     /// Something that the user should know of the command itself, such as a lost connection.
     fn notice(&mut self, text: &str) -> io::Result<()>;
     /// The run ended and everything of it was shown.

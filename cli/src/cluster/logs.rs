@@ -13,7 +13,7 @@ use super::watch::watch_run;
 use crate::args::LogsArguments;
 use crate::failure::Failure;
 use crate::output::Printer;
-use crate::output::log::LogPrinter;
+use crate::output::log::{LogPrinter, Style};
 use crate::output::screen::Terminal;
 use crate::verdict::Verdict;
 use crate::view::{self, JobProgress, LogSource, Piece, Selection, StepKey, View};
@@ -30,10 +30,14 @@ pub async fn logs(arguments: &LogsArguments) -> Result<Verdict, Failure> {
         step: arguments.step.clone(),
     };
     check(&run, &selection)?;
-    let only_one = selection.job.is_some() && selection.step.is_some();
+    let style = match (arguments.raw, &selection.job, &selection.step) {
+        (true, ..) => Style::Raw,
+        (false, Some(_), Some(_)) => Style::Lines,
+        (false, ..) => Style::Prefixed,
+    };
     let colors = Terminal::of_stdout().is_some_and(|terminal| terminal.colors);
     let out = BufWriter::new(io::stdout());
-    let printer = Box::new(LogPrinter::new(out, !only_one, colors));
+    let printer = Box::new(LogPrinter::new(out, style, colors));
     if arguments.follow {
         follow(&cluster, &arguments.run, printer, selection).await
     } else {

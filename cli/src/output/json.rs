@@ -20,7 +20,7 @@ use super::{End, Printer, elapsed, lines};
 )]
 enum Event<'a> {
     /// The run begins.
-    Run {
+    Start {
         run: String,
         pipeline: Option<&'a str>,
         jobs: Vec<&'a str>,
@@ -42,13 +42,12 @@ enum Event<'a> {
     },
     /// Something about the command itself.
     Notice { text: &'a str },
-    /// The run ended: always the last line.
+    /// The run ended: always the last line. `run` is the whole PipelineRun.
     End {
-        run: String,
         result: &'static str,
         exit_code: u8,
         duration_millis: Option<u64>,
-        jobs: &'a [JobStatus],
+        run: &'a PipelineRun,
     },
 }
 
@@ -75,7 +74,7 @@ impl<W: Write + Send> Printer for JsonPrinter<W> {
         let status = run.status.as_ref();
         let pipeline = status.and_then(|status| status.pipeline.as_ref());
         let jobs = status.map_or(&[][..], |status| &status.jobs);
-        self.write(&Event::Run {
+        self.write(&Event::Start {
             run: run.name_any(),
             pipeline: pipeline.map(|pipeline| pipeline.name.as_str()),
             jobs: jobs.iter().map(|job| job.name.as_str()).collect(),
@@ -110,11 +109,10 @@ impl<W: Write + Send> Printer for JsonPrinter<W> {
             elapsed::between(status.start_time.as_ref(), Some(end), end.0)
         });
         self.write(&Event::End {
-            run: end.run.name_any(),
             result: end.verdict.name(),
             exit_code: end.verdict.code(),
             duration_millis,
-            jobs: status.map_or(&[][..], |status| &status.jobs),
+            run: end.run,
         })?;
         self.out.flush()
     }
@@ -160,7 +158,7 @@ mod tests {
             })
             .unwrap();
         insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
-        {"event":"run","run":"forest-1","pipeline":null,"jobs":["fell"]}
+        {"event":"start","run":"forest-1","pipeline":null,"jobs":["fell"]}
         {"event":"job","job":"fell","state":"Failed","reason":"StepFailed"}
         {"event":"log","job":"fell","step":"saw","text":"a \"b\" �"}
         {"event":"notice","text":"wait"}

@@ -8,22 +8,28 @@ use jiff::Timestamp;
 
 use super::{End, Printer, lines};
 
+/// How logs are printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Style {
+    /// Safe lines with job and step before them.
+    Prefixed,
+    /// Safe lines.
+    Lines,
+    /// The bytes as they were written.
+    Raw,
+}
+
 /// The printer of logs.
 pub struct LogPrinter<W> {
     out: W,
-    /// Where each line comes from stands before it.
-    prefixed: bool,
+    style: Style,
     colors: bool,
 }
 
 impl<W: Write + Send> LogPrinter<W> {
     /// A printer that writes to `out`.
-    pub fn new(out: W, prefixed: bool, colors: bool) -> Self {
-        Self {
-            out,
-            prefixed,
-            colors,
-        }
+    pub fn new(out: W, style: Style, colors: bool) -> Self {
+        Self { out, style, colors }
     }
 }
 
@@ -38,10 +44,18 @@ impl<W: Write + Send> Printer for LogPrinter<W> {
 
     fn log(&mut self, job: &str, step: &str, line: &[u8]) -> io::Result<()> {
         let text = lines::safe(line, self.colors);
-        match self.prefixed {
-            true => writeln!(self.out, "[{job}/{step}] {text}"),
-            false => writeln!(self.out, "{text}"),
+        match self.style {
+            Style::Prefixed => writeln!(self.out, "[{job}/{step}] {text}"),
+            Style::Lines | Style::Raw => writeln!(self.out, "{text}"),
         }
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.write_all(bytes)
+    }
+
+    fn wants_lines(&self) -> bool {
+        self.style != Style::Raw
     }
 
     fn notice(&mut self, text: &str) -> io::Result<()> {
@@ -64,10 +78,9 @@ mod tests {
     #[test]
     fn lines_carry_their_job_and_step_unless_only_one_is_shown() {
         let mut out = Vec::new();
-        LogPrinter::new(&mut out, true, false)
-            .log("fell", "saw", b"brr\x07")
-            .unwrap();
-        LogPrinter::new(&mut out, false, false)
+        let mut prefixed = LogPrinter::new(&mut out, Style::Prefixed, false);
+        prefixed.log("fell", "saw", b"brr\x07").unwrap();
+        LogPrinter::new(&mut out, Style::Lines, false)
             .log("fell", "saw", b"brr")
             .unwrap();
         assert_eq!(out, b"[fell/saw] brr\nbrr\n");

@@ -43,6 +43,7 @@ impl LogLines {
     /// Prints the lines that a piece completes.
     pub(super) fn print(&mut self, piece: Piece) -> io::Result<()> {
         match piece {
+            Piece::Bytes(_, bytes) if !self.printer.wants_lines() => self.printer.bytes(&bytes),
             Piece::Bytes(key, bytes) => {
                 let splitter = self.splitters.entry(key.clone()).or_default();
                 let (printer, tails) = (&mut self.printer, &mut self.tails);

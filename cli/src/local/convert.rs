@@ -1,0 +1,172 @@
+//! Between the planner's words and the agent's.
+//! Must not decide anything.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use planner::run as plan;
+use runner_messages as wire;
+
+/// An attempt for the wire.
+pub(super) fn key(key: &plan::JobKey) -> wire::JobKey {
+    let plan::JobKey { namespace, run, run_uid, job, attempt, fence } = key;
+    wire::JobKey {
+        namespace: namespace.clone(),
+        run: run.clone(),
+        run_uid: run_uid.clone(),
+        job: job.clone(),
+        attempt: *attempt,
+        fence: *fence,
+    }
+}
+
+/// An offer for the wire.
+pub(super) fn offer(offer: &plan::OfferSpec, stop_grace: Duration) -> wire::Offer {
+    let plan::OfferSpec { key: job, place: _, steps, timeout, workdir, base_env } = offer;
+    wire::Offer {
+        job: Some(key(job)),
+        steps: steps.iter().map(step).collect(),
+        timeout_ms: millis(*timeout),
+        workdir: workdir.clone(),
+        base_env: base_env.iter().map(env).collect(),
+        stop_grace_ms: millis(stop_grace),
+    }
+}
+
+fn step(step: &plan::StepOffer) -> wire::StepSpec {
+    let plan::StepOffer { name, script, shell, workdir, env: variables, timeout } = step;
+    wire::StepSpec {
+        name: name.clone(),
+        script: script.clone(),
+        shell: shell.clone(),
+        workdir: workdir.clone(),
+        env: variables.iter().map(env).collect(),
+        timeout_ms: timeout.map_or(0, millis),
+    }
+}
+
+fn env(entry: &plan::EnvEntry) -> wire::EnvEntry {
+    let plan::EnvEntry { name, value, secret } = entry;
+    let source = match value {
+        plan::EnvValue::Literal(value) => wire::EnvSource::Value(value.clone()),
+        plan::EnvValue::FromAgentEnv(name) => wire::EnvSource::FromAgentEnv(name.clone()),
+    };
+    wire::EnvEntry { name: name.clone(), source: Some(source), secret: *secret }
+}
+
+/// Whole milliseconds, and never the 0 that means none.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+/// Why an attempt is stopped, for the wire. The planner keeps the finer reason itself.
+pub(super) fn cancel_reason(reason: plan::CancelReason) -> wire::CancelReason {
+    match reason {
+        plan::CancelReason::Cancelled => wire::CancelReason::Cancelled,
+        plan::CancelReason::RunTimeout | plan::CancelReason::JobTimeout => {
+            wire::CancelReason::RunTimeout
+        }
+    }
+}
+
+/// A step for the planner.
+pub(super) fn step_fact(report: &wire::StepReport) -> plan::StepFact {
+    let at = |millis: i64| (millis > 0).then(|| Timestamp::from_millisecond(millis).ok()).flatten();
+    let phase = match report.state() {
+        wire::StepPhase::Pending => plan::StepPhase::Pending,
+        wire::StepPhase::Running => plan::StepPhase::Running,
+        wire::StepPhase::Succeeded => plan::StepPhase::Succeeded,
+        wire::StepPhase::Failed => plan::StepPhase::Failed,
+        wire::StepPhase::Skipped => plan::StepPhase::Skipped,
+        wire::StepPhase::Cancelled => plan::StepPhase::Cancelled,
+        wire::StepPhase::TimedOut => plan::StepPhase::TimedOut,
+    };
+    plan::StepFact {
+        phase,
+        exit_code: report.exit_code,
+        signal: report.signal,
+        started_at: at(report.started_unix_ms),
+        ended_at: at(report.ended_unix_ms),
+        message: report.message.clone(),
+    }
+}
+
+/// A result for the planner.
+pub(super) fn result(result: &wire::JobResult) -> plan::JobResult {
+    let outcome = match result.outcome() {
+        wire::Outcome::Succeeded => plan::JobOutcome::Succeeded,
+        wire::Outcome::StepFailed => plan::JobOutcome::StepFailed,
+        wire::Outcome::StepTimedOut => plan::JobOutcome::StepTimedOut,
+        wire::Outcome::JobTimedOut => plan::JobOutcome::JobTimedOut,
+        wire::Outcome::Cancelled => plan::JobOutcome::Cancelled,
+        wire::Outcome::RunTimedOut => plan::JobOutcome::RunTimedOut,
+        wire::Outcome::Setup | wire::Outcome::Unspecified => plan::JobOutcome::Setup,
+    };
+    let outputs = result.outputs.iter().map(|output| plan::StepOutput {
+        step: output.step.clone(),
+        name: output.name.clone(),
+        value: output.value.clone(),
+    });
+    plan::JobResult { outcome, message: result.message.clone(), outputs: outputs.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offer_keeps_everything_but_its_place() {
+        let entry = |name: &str, value| plan::EnvEntry { name: name.to_owned(), value, secret: true };
+        let spec = plan::OfferSpec {
+            key: plan::JobKey {
+                namespace: "copse".to_owned(),
+                run: "oak-1".to_owned(),
+                run_uid: "u-1".to_owned(),
+                job: "fell".to_owned(),
+                attempt: 2,
+                fence: 7,
+            },
+            place: "oak-1-fell".to_owned(),
+            steps: vec![plan::StepOffer {
+                name: "saw".to_owned(),
+                script: "saw".to_owned(),
+                shell: vec!["sh".to_owned()],
+                workdir: "wood".to_owned(),
+                env: vec![entry("T", plan::EnvValue::FromAgentEnv("RUSTCI_FROM_0".to_owned()))],
+                timeout: None,
+            }],
+            timeout: Duration::from_secs(3),
+            workdir: "yard".to_owned(),
+            base_env: vec![entry("A", plan::EnvValue::Literal("b".to_owned()))],
+        };
+        let wire = offer(&spec, Duration::from_secs(10));
+        assert_eq!(wire.job.as_ref().map(|job| (job.attempt, job.fence)), Some((2, 7)));
+        assert_eq!((wire.timeout_ms, wire.stop_grace_ms, wire.steps[0].timeout_ms), (3000, 10_000, 0));
+        assert_eq!((wire.workdir.as_str(), wire.steps[0].workdir.as_str()), ("yard", "wood"));
+        assert_eq!(wire.base_env[0].source, Some(wire::EnvSource::Value("b".to_owned())));
+        assert!(wire.steps[0].env[0].secret);
+    }
+
+    #[test]
+    fn a_limit_below_a_millisecond_is_still_a_limit() {
+        assert_eq!(millis(Duration::from_micros(3)), 1);
+    }
+
+    #[test]
+    fn an_outcome_of_a_newer_agent_is_a_failed_setup() {
+        let unknown = wire::JobResult { outcome: 99, ..wire::JobResult::default() };
+        assert_eq!(result(&unknown).outcome, plan::JobOutcome::Setup);
+    }
+
+    #[test]
+    fn times_of_zero_are_no_times() {
+        let report = wire::StepReport {
+            state: wire::StepPhase::Running.into(),
+            started_unix_ms: 1_500,
+            ..wire::StepReport::default()
+        };
+        let fact = step_fact(&report);
+        assert_eq!(fact.started_at, Timestamp::from_millisecond(1_500).ok());
+        assert_eq!((fact.ended_at, fact.phase), (None, plan::StepPhase::Running));
+    }
+}

@@ -1,0 +1,152 @@
+//! From the command line to a run that can start: files, choice, parameters.
+//! Must not start anything.
+
+use std::time::Duration;
+
+use crds::{Job, NamedValue, ParamValue, PipelineRef, PipelineRun, PipelineRunSpec, PipelineSpec};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use planner::run::Settings;
+use planner::validate::Problem;
+use rand::Rng;
+
+use crate::args::RunArguments;
+use crate::failure::Failure;
+use crate::manifest::{Manifest, Selected, Values};
+use crate::params;
+
+/// Namespace of local runs.
+pub(super) const NAMESPACE: &str = "local";
+/// The pool that all local jobs take their places from.
+pub(super) const POOL: &str = "local";
+/// Longest name of a run before its random end.
+const NAME_CHARS: usize = 50;
+/// A wait that never ends in practice: on one machine nothing comes late.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// A run that can start.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// The run, without a status.
+    pub(super) run: PipelineRun,
+    /// Name of its pipeline.
+    pub(super) pipeline: String,
+    /// The pipeline, every job in the local pool.
+    pub(super) spec: PipelineSpec,
+    /// Secrets and ConfigMaps.
+    pub(super) values: Values,
+}
+
+/// Reads the files and makes the run.
+pub(super) fn prepare(arguments: &RunArguments, now: Timestamp) -> Result<Prepared, Failure> {
+    let mut manifest = Manifest::default();
+    manifest.load(&arguments.file)?;
+    for file in &arguments.secrets {
+        let mut more = Manifest::default();
+        more.load(file)?;
+        manifest.values.extend(more.values);
+    }
+    let selected = manifest.select(arguments.pipeline.as_deref())?;
+    let given = params::parse(&selected.spec.params, &arguments.params)?;
+    let mut prepared = assemble(selected, given, manifest.values, now);
+    if let Some(timeout) = &arguments.timeout {
+        prepared.spec.timeout = Some(timeout.clone());
+    }
+    planner::params::resolve(&prepared.spec.params, &prepared.run.spec.params)
+        .map_err(|problems| wrong_params(&problems))?;
+    Ok(prepared)
+}
+
+/// What the planner takes for granted on one machine.
+pub(super) fn settings() -> Settings {
+    Settings {
+        pending_timeout: FOREVER,
+        missing_config_grace: Duration::ZERO,
+        images_required: false,
+        ..Settings::default()
+    }
+}
+
+fn assemble(
+    selected: Selected,
+    given: Vec<NamedValue<ParamValue>>,
+    values: Values,
+    now: Timestamp,
+) -> Prepared {
+    let Selected { pipeline, mut spec, run } = selected;
+    let mut params = run.map(|run| run.spec.params).unwrap_or_default();
+    params.retain(|param| given.iter().all(|option| option.name != param.name));
+    params.extend(given);
+    for Job { runner, .. } in spec.jobs.iter_mut().chain(&mut spec.finally_jobs) {
+        *runner = Some(POOL.to_owned());
+    }
+    let name = unique_name(&pipeline);
+    let reference = PipelineRef { name: pipeline.clone() };
+    let run_spec =
+        PipelineRunSpec { pipeline_ref: Some(reference), params, ..PipelineRunSpec::default() };
+    let mut run = PipelineRun::new(&name, run_spec);
+    run.metadata.namespace = Some(NAMESPACE.to_owned());
+    run.metadata.uid = Some(name);
+    run.metadata.generation = Some(1);
+    run.metadata.creation_timestamp = Some(Time(now));
+    Prepared { run, pipeline, spec, values }
+}
+
+/// A name like those that the API server generates.
+fn unique_name(pipeline: &str) -> String {
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let mut random = rand::rng();
+    let end = (0..5).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())]));
+    let start: String = pipeline.chars().take(NAME_CHARS).collect();
+    format!("{}-{}", start.trim_end_matches(['-', '.']), end.collect::<String>())
+}
+
+fn wrong_params(problems: &[Problem]) -> Failure {
+    let lines = problems.iter().map(|problem| {
+        let separator = if problem.remedy.is_empty() { "" } else { "; " };
+        format!("{}{separator}{}", problem.message, problem.remedy)
+    });
+    let lines: Vec<String> = lines.collect();
+    Failure::usage(format!("{}; give it with --param NAME=VALUE", lines.join("\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_of_the_command_line_win_over_those_of_the_file() {
+        let value = |name: &str, text: &str| NamedValue {
+            name: name.to_owned(),
+            value: ParamValue::String(text.to_owned()),
+        };
+        let spec = PipelineRunSpec {
+            params: vec![value("wood", "oak"), value("size", "big")],
+            suspend: true,
+            ..PipelineRunSpec::default()
+        };
+        let selected = Selected {
+            pipeline: "forest".to_owned(),
+            spec: PipelineSpec {
+                jobs: vec![Job { name: "fell".to_owned(), ..Job::default() }],
+                ..PipelineSpec::default()
+            },
+            run: Some(PipelineRun::new("given", spec)),
+        };
+        let given = vec![value("wood", "elm")];
+        let prepared = assemble(selected, given, Values::default(), Timestamp::UNIX_EPOCH);
+        let texts: Vec<_> = prepared.run.spec.params.iter().map(|p| p.name.as_str()).collect();
+        assert_eq!(texts, ["size", "wood"]);
+        assert_eq!(prepared.run.spec.params[1], value("wood", "elm"));
+        assert!(!prepared.run.spec.suspend, "nobody could lift it");
+        assert_eq!(prepared.spec.jobs[0].runner.as_deref(), Some(POOL));
+    }
+
+    #[test]
+    fn names_of_runs_are_dns_labels_and_differ() {
+        let long = unique_name(&"x".repeat(200));
+        assert!(long.len() <= 63, "{long}");
+        assert_ne!(unique_name("oak"), unique_name("oak"));
+        assert!(unique_name("oak").starts_with("oak-"));
+    }
+}
