@@ -1,2 +1,54 @@
-//! `rustci`.
-fn main() {}
+//! `cargo xtask`: the commands of this project.
+//! Must not do anything itself: one file per command, this one only chooses.
+
+mod bench;
+mod check;
+mod cluster_command;
+mod demo;
+mod generate;
+mod images;
+mod install;
+mod shell;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "The commands of this project", disable_version_flag = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure runs on a real cluster and write docs/benchmarks.md
+    Bench,
+    /// Check format, lints, purity, generated files and licences
+    Check,
+    /// Start, stop or show the test cluster
+    #[command(subcommand)]
+    Cluster(cluster_command::Command),
+    /// Bring up a cluster, install RustCI and run an example in it
+    Demo,
+    /// Write the generated files
+    Generate {
+        /// Only fail when one differs
+        #[arg(long)]
+        check: bool,
+    },
+    /// Run all tests
+    Test(test::Options),
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Bench => bench::bench().await,
+        Command::Check => check::check(),
+        Command::Cluster(command) => cluster_command::run(command).await,
+        Command::Demo => demo::demo().await,
+        Command::Generate { check } => generate::generate(check),
+        Command::Test(options) => test::test(options).await,
+    }
+}

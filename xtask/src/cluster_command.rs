@@ -1,0 +1,89 @@
+//! `cargo xtask cluster`: the test cluster, for trying things by hand.
+//! Must not know how the cluster works.
+
+use std::fs::File;
+use std::process::{Command as Process, Stdio};
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::Subcommand;
+use cluster::{Cluster, Kind, images};
+
+/// What to do with the cluster.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start the cluster, or take the one that runs
+    Up,
+    /// Stop the cluster and leave nothing behind
+    Down,
+    /// Show what runs; fails when no healthy cluster is up
+    Status,
+    /// Build the programs of the cluster without starting it
+    Build,
+    /// Make the image localhost/build:1 and load it when the cluster is up
+    BuildImage,
+}
+
+/// Runs one of the commands.
+pub async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Up => up().await,
+        Command::Down => {
+            Cluster::down().await?;
+            println!("the cluster is down");
+            Ok(())
+        }
+        Command::Status => {
+            let status = Cluster::status().await?;
+            println!("{status}");
+            if !status.healthy {
+                bail!("no healthy cluster is up");
+            }
+            Ok(())
+        }
+        Command::Build => {
+            println!("{}", cluster::build_binaries().await?.display());
+            Ok(())
+        }
+        Command::BuildImage => build_image().await,
+    }
+}
+
+async fn up() -> Result<()> {
+    let started = Instant::now();
+    let cluster = Cluster::up().await?;
+    println!("the cluster is up after {:.1} s\n", started.elapsed().as_secs_f64());
+    println!("  export KUBECONFIG={}", cluster.kubeconfig().display());
+    println!("  {} get nodes\n", cluster.kubectl().display());
+    println!("stop it with `cargo xtask cluster down`");
+    if cluster.kind() == Kind::Own {
+        start_build_image()?;
+    }
+    Ok(())
+}
+
+/// The image with a compiler takes minutes the first time, and most uses need it late or never:
+/// it is made beside, by a process that outlives this one.
+fn start_build_image() -> Result<()> {
+    let path = cluster::cache_dir().join("cluster/logs/build-image.log");
+    let log = File::create(&path)?;
+    Process::new("setsid")
+        .arg(std::env::current_exe()?)
+        .args(["cluster", "build-image"])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()?;
+    println!("{} is being loaded in the background, see {}", images::BUILD, path.display());
+    Ok(())
+}
+
+async fn build_image() -> Result<()> {
+    let tar = tokio::task::spawn_blocking(images::build).await??;
+    println!("{}", tar.display());
+    if Cluster::status().await?.healthy {
+        Cluster::up().await?.load_image(&tar).await?;
+        println!("{} is loaded", images::BUILD);
+    }
+    Ok(())
+}
