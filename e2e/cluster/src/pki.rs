@@ -89,13 +89,18 @@ impl Pki {
     /// Makes a bare key pair: `NAME.key` and `NAME.pub`.
     pub(crate) fn key_pair(&self, name: &str) -> Result<()> {
         let key = KeyPair::generate()?;
-        fs::write(self.dir.join(format!("{name}.pub")), key.public_key_pem())?;
+        fs::write(self.public_key(name), key.public_key_pem())?;
         write_secret(&self.key(name), &key.serialize_pem())
     }
 
     /// Path of a certificate.
     pub(crate) fn certificate(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{name}.crt"))
+    }
+
+    /// Path of the public half of a bare key pair.
+    pub(crate) fn public_key(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}.pub"))
     }
 
     /// Path of a private key.

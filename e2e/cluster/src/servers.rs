@@ -104,7 +104,7 @@ pub(crate) fn apiserver(pki: &Pki, ports: Ports, node: Option<Ipv4Addr>) -> Vec<
         format!("--client-ca-file={}", crt("ca")),
         format!("--service-cluster-ip-range={SERVICE_RANGE}"),
         format!("--service-account-signing-key-file={}", key("service-account")),
-        format!("--service-account-key-file={}", key("service-account")),
+        format!("--service-account-key-file={}", pki.public_key("service-account").display()),
         "--service-account-issuer=https://kubernetes.default.svc".into(),
         "--authorization-mode=Node,RBAC".into(),
         "--allow-privileged=true".into(),
