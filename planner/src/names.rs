@@ -122,7 +122,7 @@ mod tests {
         // Written out: pods of an older version must be found again.
         assert_eq!(
             place("build-7", "uid-1", "test", 1),
-            "build-7-test-PLACEHOLD"
+            "build-7-test-cuk7bxarye"
         );
     }
 

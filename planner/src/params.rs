@@ -194,7 +194,13 @@ mod tests {
 
     #[test]
     fn every_mistake_is_named_with_its_field_and_remedy() {
-        insta::assert_snapshot!(problems(&[("profil", text("debug")), ("count", text("2"))]), @"");
-        insta::assert_snapshot!(problems(&[("profile", text("fast"))]), @"");
+        insta::assert_snapshot!(problems(&[("profil", text("debug")), ("count", text("2"))]), @r#"
+        spec.params[0].name: the pipeline has no param `profil`; did you mean `profile`?
+        spec.params[1].value: the param `count`: "2" is a string, not an integer; give a value of the declared type
+        "#);
+        insta::assert_snapshot!(problems(&[("profile", text("fast"))]), @r#"
+        spec.params[0].value: the param `profile` may not be "fast"; use one of "debug", "release"
+        spec.params: the param `count` has no value; add it to spec.params, or give it a default in the pipeline
+        "#);
     }
 }

@@ -99,12 +99,14 @@ impl<'a> Checker<'a> {
             let remedy = suggest(name, FUNCTIONS, "the functions are");
             self.add(id, format!("there is no function `{name}`"), remedy);
         }
-        call.target
-            .iter()
-            .for_each(|target| self.expression(target));
-        call.args
-            .iter()
-            .for_each(|argument| self.expression(argument));
+        let before = self.mistakes.len();
+        for part in call.target.iter().map(|target| &**target).chain(&call.args) {
+            self.expression(part);
+            // `jobs.my-job` is a subtraction: what stands after the dash is no second mistake.
+            if name == operators::SUBSTRACT && self.mistakes.len() > before {
+                break;
+            }
+        }
     }
 
     fn comprehension(&mut self, id: u64, comprehension: &'a ComprehensionExpr) {
@@ -249,12 +251,10 @@ impl<'a> Checker<'a> {
     }
 
     fn add(&mut self, id: u64, message: String, remedy: String) {
-        let offset = self
-            .program
-            .source_info()
-            .offset_for(id)
-            .map_or(0, |(start, _)| start);
-        let column = (offset as usize).min(self.source.chars().count()) + 1;
+        let offsets = self.program.source_info().offset_for(id);
+        // The parser counts bytes.
+        let before = offsets.and_then(|(start, _)| self.source.get(..start as usize));
+        let column = before.unwrap_or_default().chars().count() + 1;
         let mistake = Mistake {
             column,
             message,

@@ -105,10 +105,10 @@ fn values_are_put_where_expressions_stand() {
 
 #[test]
 fn what_only_shows_when_it_runs_is_an_error_with_the_expression() {
-    insta::assert_snapshot!(evaluate("${{ steps.s.outputs.nope }}").unwrap_err(), @"");
-    insta::assert_snapshot!(evaluate("${{ params.count / 0 }}").unwrap_err(), @"");
-    insta::assert_snapshot!(evaluate("${{ params.count + params.profile }}").unwrap_err(), @"");
-    insta::assert_snapshot!(evaluate("${{ jobs }}").unwrap_err(), @"");
+    insta::assert_snapshot!(evaluate("${{ steps.s.outputs.nope }}").unwrap_err(), @"`${{ steps.s.outputs.nope }}` can't be evaluated: No such key: nope");
+    insta::assert_snapshot!(evaluate("${{ params.count / 0 }}").unwrap_err(), @"`${{ params.count / 0 }}` can't be evaluated: Division by zero of Int(3)");
+    insta::assert_snapshot!(evaluate("${{ params.count + params.profile }}").unwrap_err(), @r#"`${{ params.count + params.profile }}` can't be evaluated: Unsupported binary operator 'add': Int(3), String("release")"#);
+    insta::assert_snapshot!(evaluate("${{ jobs }}").unwrap_err(), @"`${{ jobs }}` can't be evaluated: the result is a map, not text, a number or true/false");
 }
 
 #[test]
@@ -137,7 +137,44 @@ fn unknown_names_are_mistakes_with_column_and_the_nearest_name() {
         .iter()
         .map(|case| format!("{case}\n  {}", mistakes(case).join("\n  ")))
         .collect();
-    insta::assert_snapshot!(found.join("\n"), @"");
+    insta::assert_snapshot!(found.join("\n"), @r#"
+    ${{ parms.profile }}
+      5: there is no `parms`; did you mean `params`?
+    ${{ params.profil }}
+      5: no param is named `profil`; did you mean `profile`?
+    x ${{ 'ü' + params.zzz }}
+      13: no param is named `zzz`; the params are profile, count, loud
+    ${{ params.count.x }}
+      5: the param `count` has no field `x`; 
+    ${{ run.uid }}
+      5: `run` has no field `uid`; the fields are name, namespace
+    ${{ pipeline.nam }}
+      5: `pipeline` has no field `nam`; did you mean `name`?
+    ${{ jobs.biuld.result }}
+      5: no job is named `biuld`; did you mean `build`?
+    ${{ jobs.deploy.result }}
+      5: the job `deploy` is not needed here; add it to the needs of this job
+    ${{ jobs.unit-tests.result }}
+      5: no job is named `unit`; write jobs["unit-tests"] for a name with a dash
+    ${{ jobs.build.outcome }}
+      5: a job has no field `outcome`; the fields are result, outputs
+    ${{ jobs.build.outputs.vresion }}
+      5: the job `build` has no output `vresion`; did you mean `version`?
+    ${{ jobs['unit-tests'].outputs.x }}
+      5: the job `unit-tests` has no output `x`; add it to the outputs of the job `unit-tests`
+    ${{ steps.s.outputs.x }}
+      5: `steps` is known only in the outputs of a job; 
+    ${{ sise(params.profile) }}
+      9: there is no function `sise`; did you mean `size`?
+    ${{ has(params.nope) }}
+      9: no param is named `nope`; the params are profile, count, loud
+    ${{ [1].map(x, y) }}
+      16: there is no `y`; the names are jobs, params, pipeline, run, steps
+    ${{ [1].map(x, [2].map(y, x + y)) }}
+      23: a loop stands in a loop; compute the value in a step
+    ${{ Foo{a: 1} }}
+      8: `Foo` is no type;
+    "#);
 }
 
 #[test]
@@ -154,7 +191,20 @@ fn unreadable_expressions_are_mistakes_with_a_column() {
         .iter()
         .map(|case| format!("{case}\n  {}", mistakes(case).join("\n  ")))
         .collect();
-    insta::assert_snapshot!(found.join("\n"), @"");
+    insta::assert_snapshot!(found.join("\n"), @r"
+    ${{ }}
+      4: the expression is empty; write one between {{ and }}
+    ${{
+      1: the expression has no end; close it with }}, or write $${{ for the plain text
+    a ${{ params.profile
+      3: the expression has no end; close it with }}, or write $${{ for the plain text
+    ${{ 1 + }}
+      9: syntax error: mismatched input '<EOF>'; 
+    ${{ a b }}
+      7: syntax error: extraneous input 'b'; 
+    ${{ 'x }}
+      1: the expression has no end; close it with }}, or write $${{ for the plain text
+    ");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::turn::Turn;
 const MAX_MESSAGE: usize = 32_768;
 
 /// The condition of a type, if it is there.
-pub(super) fn find<'a>(status: &'a PipelineRunStatus, type_: &str) -> Option<&'a Condition> {
+pub(crate) fn find<'a>(status: &'a PipelineRunStatus, type_: &str) -> Option<&'a Condition> {
     status
         .conditions
         .iter()
