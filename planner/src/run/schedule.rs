@@ -140,6 +140,9 @@ fn assign(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize) -> Result<(
     status.steps = spec.steps.iter().map(|step| pending(&step.name)).collect();
     turn.steps.push(Action::CreatePlace(Box::new(place)));
     turn.offers.insert(job, offer);
+    // Should nothing be heard of the place, the plan looks again when its time is over.
+    let limit = pipeline.jobs[job].pending_timeout.unwrap_or(turn.settings().pending_timeout);
+    turn.is_over(turn.now, limit);
     Ok(())
 }
 

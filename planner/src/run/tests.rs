@@ -1,1 +1,6 @@
+//! Tests of a run's plan: stories with fixed facts, and a simulation with faults.
+//! Must not test single functions: those are tested beside them.
 
+mod simulation;
+mod stories;
+mod world;

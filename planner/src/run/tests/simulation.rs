@@ -1,0 +1,295 @@
+//! Runs with random graphs, random order and random faults; the invariants hold at every turn.
+//! Must not expect a certain end, only that what must always hold does.
+
+use std::collections::BTreeSet;
+
+use crds::JobState;
+
+use super::world::*;
+use crate::run::*;
+
+const SEEDS: u64 = 2_000;
+/// Turns in which every run must have ended; time passes in each.
+const MAX_TURNS: usize = 600;
+
+/// xorshift64*, <https://en.wikipedia.org/wiki/Xorshift>.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % end
+    }
+
+    fn one_in(&mut self, number: usize) -> bool {
+        self.below(number) == 0
+    }
+}
+
+struct Simulation {
+    world: World,
+    chance: Chance,
+    /// Attempts whose steps have run.
+    executed: BTreeSet<(String, u32, u64)>,
+    /// Agents whose word the operator has forgotten by a restart, until they connect again.
+    unheard: Vec<AgentFact>,
+    cancelled_at: Option<jiff::Timestamp>,
+    with_faults: bool,
+}
+
+#[test]
+fn invariants_hold_in_every_order_and_with_every_fault() {
+    for seed in 1..=SEEDS {
+        simulate(seed, true);
+    }
+}
+
+#[test]
+fn without_faults_every_run_succeeds() {
+    for seed in 1..=200 {
+        let world = simulate(seed, false);
+        assert_eq!(verdict(world.status()), Verdict::Succeeded, "seed {seed}: {}", world.summary());
+    }
+}
+
+fn simulate(seed: u64, with_faults: bool) -> World {
+    let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let count = 1 + chance.below(6);
+    let jobs = (0..count).map(|i| {
+        let needs: Vec<_> = (0..i).filter(|_| chance.one_in(3)).map(|n| format!("j{n}")).collect();
+        let needs: Vec<_> = needs.iter().map(String::as_str).collect();
+        let timeout = Some("3m".to_owned());
+        crds::Job { timeout, ..job(&format!("j{i}"), &needs) }
+    });
+    let jobs = jobs.collect();
+    let finally = (0..chance.below(3)).map(|i| crds::Job {
+        timeout: Some("3m".to_owned()),
+        ..job(&format!("f{i}"), &[])
+    });
+    let mut spec = pipeline(jobs, finally.collect());
+    if with_faults && chance.one_in(4) {
+        spec.timeout = Some("4m".to_owned());
+    }
+    let mut simulation = Simulation {
+        world: World::new(spec),
+        chance,
+        executed: BTreeSet::new(),
+        unheard: Vec::new(),
+        cancelled_at: None,
+        with_faults,
+    };
+    for _ in 0..MAX_TURNS {
+        simulation.turn(seed);
+        if simulation.world.status().completion_time.is_some() {
+            simulation.settle(seed);
+            return simulation.world;
+        }
+    }
+    panic!("seed {seed}: the run does not end: {}", simulation.world.summary());
+}
+
+impl Simulation {
+    fn turn(&mut self, seed: u64) {
+        let seconds = self.chance.below(if self.with_faults { 20 } else { 2 }) as u64;
+        self.world.pass(seconds);
+        for _ in 0..=self.chance.below(3) {
+            self.happen();
+        }
+        if self.with_faults {
+            self.disturb();
+        }
+        let before = self.world.run.status.clone();
+        let plan = self.world.plan();
+        self.check(seed, before.as_ref(), &plan);
+        self.world.before_report(&plan);
+        // The operator is killed, or the API server does not take the status.
+        if !(self.with_faults && self.chance.one_in(12)) {
+            self.world.report(&plan);
+        } else if before.is_none() {
+            self.world.run.status = Some(crds::PipelineRunStatus::default());
+        }
+    }
+
+    /// After its end a run does not change, and its places go.
+    fn settle(&mut self, seed: u64) {
+        let end = self.world.status().clone();
+        for _ in 0..4 {
+            self.world.pass(60);
+            self.world.turn();
+            assert_eq!(*self.world.status(), end, "seed {seed}: a finished run changed");
+        }
+        let alive = self.world.places.iter().find(|place| place.phase.is_alive());
+        assert_eq!(alive, None, "seed {seed}: a place outlives its run");
+    }
+
+    /// One place or agent goes a step further.
+    fn happen(&mut self) {
+        if self.world.places.is_empty() {
+            return;
+        }
+        let i = self.chance.below(self.world.places.len());
+        let now = self.world.now;
+        let place = self.world.places[i].clone();
+        let next = match place.phase {
+            PlacePhase::Creating => {
+                PlacePhase::Pending { since: now, scheduled: None, message: String::new() }
+            }
+            PlacePhase::Pending { since, .. } => PlacePhase::Waiting {
+                reason: "ContainerCreating".to_owned(),
+                message: String::new(),
+                since,
+            },
+            PlacePhase::Waiting { ref reason, .. } if reason == "ContainerCreating" => {
+                PlacePhase::Running { since: now }
+            }
+            PlacePhase::Running { .. } => return self.agent_happens(&place.job),
+            _ => return,
+        };
+        self.world.places[i].phase = next;
+    }
+
+    fn agent_happens(&mut self, job: &str) {
+        if let Some(i) = self.unheard.iter().position(|agent| agent.job == job) {
+            let agent = self.unheard.swap_remove(i);
+            return self.world.agents.push(AgentFact { accepted_at: None, ..agent });
+        }
+        let known = self.world.agents.iter().find(|agent| agent.job == job);
+        let Some(agent) = known.cloned() else {
+            let offer = self.world.offers.iter().find(|key| key.job == job).cloned();
+            if let Some(key) = offer {
+                let first = self.executed.insert((key.job, key.attempt, key.fence));
+                assert!(first, "the job {job} runs twice");
+                self.world.accept(job);
+            }
+            return;
+        };
+        let was_cancelled = self.world.cancels.iter().any(|key| key.job == job);
+        if agent.result.is_some() {
+        } else if was_cancelled {
+            let step = StepFact { phase: StepPhase::Cancelled, ..StepFact::default() };
+            self.world.result(job, JobOutcome::Cancelled, step);
+        } else if self.with_faults && self.chance.one_in(5) {
+            self.world.fail(job, 3);
+        } else {
+            self.world.succeed(job);
+        }
+    }
+
+    fn disturb(&mut self) {
+        let now = self.world.now;
+        match self.chance.below(60) {
+            0 if self.cancelled_at.is_none() => {
+                self.world.run.spec.cancel = true;
+                self.cancelled_at = Some(now);
+            }
+            1 => self.world.run.spec.suspend = true,
+            2..=8 => self.world.run.spec.suspend = false,
+            9 => self.restart(),
+            10..=16 if !self.world.places.is_empty() => {
+                let i = self.chance.below(self.world.places.len());
+                let job = self.world.places[i].job.clone();
+                if self.world.places[i].phase.is_alive() {
+                    let has_run = self.executed.iter().any(|(name, ..)| *name == job);
+                    self.world.places[i].phase = self.fault(has_run);
+                    self.world.agents.retain(|agent| agent.job != job);
+                    self.unheard.retain(|agent| agent.job != job);
+                    // It ran, and went before anybody could write that: nobody knows, and the
+                    // attempt may be made again.
+                    if self.world.run.status.is_none()
+                        || self.world.status().jobs.iter().any(|known| {
+                            known.name == job && known.state == JobState::Starting
+                        })
+                    {
+                        self.executed.retain(|(name, ..)| *name != job);
+                    }
+                }
+            }
+            17..=19 => {
+                let job = format!("j{}", self.chance.below(6));
+                let kinds = [RefusalKind::Quota, RefusalKind::Invalid, RefusalKind::Other];
+                let kind = kinds[self.chance.below(3)];
+                self.world.refuse.push((job, kind));
+            }
+            _ => {}
+        }
+    }
+
+    /// An operator that forgets all it was told and what it remembers of places.
+    fn restart(&mut self) {
+        self.unheard.append(&mut self.world.agents);
+        self.world.offers.clear();
+        self.world.places.retain(|place| {
+            !matches!(place.phase, PlacePhase::Gone { .. } | PlacePhase::Refused { .. })
+        });
+        self.world.observing_since = self.world.now;
+    }
+
+    /// A container that has run does not wait again.
+    fn fault(&mut self, has_run: bool) -> PlacePhase {
+        let (now, none) = (self.world.now, String::new());
+        let waiting = |reason: &str| PlacePhase::Waiting {
+            reason: reason.to_owned(),
+            message: "see the event".to_owned(),
+            since: now,
+        };
+        match self.chance.below(if has_run { 6 } else { 9 }) {
+            0 => PlacePhase::Gone { reason: none.clone(), message: none },
+            1 => PlacePhase::Gone { reason: "DeletionByTaintManager".to_owned(), message: none },
+            2 => ended(137, "OOMKilled"),
+            3 => ended(1, "Error"),
+            4 => ended(137, "Evicted"),
+            5 => PlacePhase::Deleting { since: now, reason: none.clone(), message: none },
+            6 => waiting("ImagePullBackOff"),
+            7 => waiting("CreateContainerConfigError"),
+            _ => PlacePhase::Pending { since: now, scheduled: Some(false), message: none },
+        }
+    }
+
+    fn check(&self, seed: u64, before: Option<&crds::PipelineRunStatus>, plan: &Plan) {
+        let spec = self.world.run.spec.pipeline_spec.as_ref().unwrap();
+        let jobs = &plan.status.jobs;
+        let state = |name: &str| jobs.iter().find(|job| job.name == name).unwrap().state;
+        for action in &plan.steps {
+            let Action::CreatePlace(place) = action else { continue };
+            let raw = spec.jobs.iter().find(|job| job.name == place.key.job);
+            let needs: Vec<_> = match raw {
+                Some(job) => job.needs.iter().map(|need| state(need)).collect(),
+                None => spec.jobs.iter().map(|job| state(&job.name)).collect(),
+            };
+            let is_right = |need: &JobState| match raw {
+                Some(_) => *need == JobState::Succeeded,
+                None => need.is_final(),
+            };
+            assert!(needs.iter().all(is_right), "seed {seed}: {} starts early", place.key.job);
+        }
+        for old in before.iter().flat_map(|status| &status.jobs) {
+            let new = jobs.iter().find(|job| job.name == old.name).unwrap();
+            assert!(new.fence >= old.fence && new.attempt >= old.attempt, "seed {seed}: fence");
+            if old.state.is_final() {
+                assert_eq!(old, new, "seed {seed}: a final state changed");
+            }
+        }
+        if plan.status.completion_time.is_some() {
+            for job in jobs.iter().filter(|job| job.is_finally) {
+                assert!(
+                    matches!(job.state, JobState::Succeeded | JobState::Failed),
+                    "seed {seed}: the finally job {} did not run",
+                    job.name
+                );
+            }
+        } else {
+            let suspended = self.world.run.spec.suspend;
+            let woken = plan.recheck.is_some() || suspended;
+            let active = jobs.iter().any(|job| is_active(job.state));
+            assert!(woken || active, "seed {seed}: nothing wakes the run");
+            assert!(plan.recheck.is_some() || !active, "seed {seed}: a job without a limit");
+        }
+        if let Some(at) = self.cancelled_at {
+            let main_open = jobs.iter().any(|job| !job.is_finally && !job.state.is_final());
+            let waited = self.world.now.duration_since(at).as_secs();
+            assert!(!main_open || waited < 200, "seed {seed}: the cancel does not end");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! What happens in the main stories, with the words that users read.
