@@ -21,7 +21,7 @@ const STEPS: usize = 21;
 const BURST: usize = 100;
 
 /// Measures on the test cluster and writes the table.
-pub async fn bench() -> Result<()> {
+pub(crate) async fn bench() -> Result<()> {
     let rustci = images::cli(Profile::Release)?;
     let cluster = Cluster::up().await?;
     install(&cluster, Profile::Release).await?;

@@ -11,23 +11,51 @@ const DENY: &str = "0.20.2";
 
 /// A crate, its features, and what must not be among its dependencies.
 const PURE: &[(&str, &[&str], &[&str])] = &[
-    ("crds", &[], &["tokio", "kube-client", "kube-runtime", "quinn", "axum"]),
+    (
+        "crds",
+        &[],
+        &["tokio", "kube-client", "kube-runtime", "quinn", "axum"],
+    ),
     (
         "planner",
         &[],
-        &["tokio", "kube-client", "kube-runtime", "quinn", "axum", "rand", "valkyrie"],
+        &[
+            "tokio",
+            "kube-client",
+            "kube-runtime",
+            "quinn",
+            "axum",
+            "rand",
+            "valkyrie",
+        ],
     ),
-    ("runner-messages", &[], &["tokio", "kube-core", "quinn", "valkyrie"]),
+    (
+        "runner-messages",
+        &[],
+        &["tokio", "kube-core", "quinn", "valkyrie"],
+    ),
     ("storage", &[], &["kube-core", "quinn", "valkyrie", "crds"]),
-    ("valkyrie", &["--no-default-features"], &["tokio", "quinn", "kube-core", "runner-messages"]),
-    ("valkyrie", &[], &["kube-core", "runner-messages", "crds", "ring"]),
+    (
+        "valkyrie",
+        &["--no-default-features"],
+        &["tokio", "quinn", "kube-core", "runner-messages"],
+    ),
+    (
+        "valkyrie",
+        &[],
+        &["kube-core", "runner-messages", "crds", "ring"],
+    ),
     ("hub", &[], &["kube-core", "crds", "planner"]),
-    ("runner", &[], &["kube-core", "crds", "planner", "hub", "ring"]),
+    (
+        "runner",
+        &[],
+        &["kube-core", "crds", "planner", "hub", "ring"],
+    ),
     ("operator", &[], &["ring", "openssl"]),
 ];
 
 /// Runs every check; the first that fails ends it.
-pub fn check() -> Result<()> {
+pub(crate) fn check() -> Result<()> {
     run(cargo().args(["fmt", "--all", "--check"]))?;
     run(cargo().args([
         "clippy",
@@ -39,7 +67,13 @@ pub fn check() -> Result<()> {
         "warnings",
     ]))?;
     purity()?;
-    run(cargo().args(["check", "--quiet", "-p", "valkyrie", "--no-default-features"]))?;
+    run(cargo().args([
+        "check",
+        "--quiet",
+        "-p",
+        "valkyrie",
+        "--no-default-features",
+    ]))?;
     crate::generate::generate(true)?;
     run(Command::new(deny()?)
         .current_dir(shell::root())
@@ -51,12 +85,16 @@ pub fn check() -> Result<()> {
 fn purity() -> Result<()> {
     for (package, features, forbidden) in PURE {
         let tree = output(
-            cargo().args(["tree", "-p", package, "-e", "normal", "--prefix", "none"]).args(*features),
+            cargo()
+                .args(["tree", "-p", package, "-e", "normal", "--prefix", "none"])
+                .args(*features),
         )?;
         for line in tree.lines() {
             let name = line.split(' ').next().unwrap_or_default();
             if forbidden.contains(&name) {
-                bail!("crate `{package}` must not depend on `{name}`: see `cargo tree -p {package}`");
+                bail!(
+                    "crate `{package}` must not depend on `{name}`: see `cargo tree -p {package}`"
+                );
             }
         }
     }
@@ -70,7 +108,15 @@ fn deny() -> Result<PathBuf> {
     let binary = folder.join("bin/cargo-deny");
     if !binary.exists() {
         run(cargo()
-            .args(["install", "--quiet", "--locked", "cargo-deny", "--version", DENY, "--root"])
+            .args([
+                "install",
+                "--quiet",
+                "--locked",
+                "cargo-deny",
+                "--version",
+                DENY,
+                "--root",
+            ])
             .arg(&folder)
             .env_remove("CARGO_TARGET_DIR"))?;
     }

@@ -11,7 +11,7 @@ use cluster::{Cluster, Kind, images};
 
 /// What to do with the cluster.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Start the cluster, or take the one that runs
     Up,
     /// Stop the cluster and leave nothing behind
@@ -25,7 +25,7 @@ pub enum Command {
 }
 
 /// Runs one of the commands.
-pub async fn run(command: Command) -> Result<()> {
+pub(crate) async fn run(command: Command) -> Result<()> {
     match command {
         Command::Up => up().await,
         Command::Down => {
@@ -52,7 +52,10 @@ pub async fn run(command: Command) -> Result<()> {
 async fn up() -> Result<()> {
     let started = Instant::now();
     let cluster = Cluster::up().await?;
-    println!("the cluster is up after {:.1} s\n", started.elapsed().as_secs_f64());
+    println!(
+        "the cluster is up after {:.1} s\n",
+        started.elapsed().as_secs_f64()
+    );
     println!("  export KUBECONFIG={}", cluster.kubeconfig().display());
     println!("  {} get nodes\n", cluster.kubectl().display());
     println!("stop it with `cargo xtask cluster down`");
@@ -74,7 +77,11 @@ fn start_build_image() -> Result<()> {
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()?;
-    println!("{} is being loaded in the background, see {}", images::BUILD, path.display());
+    println!(
+        "{} is being loaded in the background, see {}",
+        images::BUILD,
+        path.display()
+    );
     Ok(())
 }
 

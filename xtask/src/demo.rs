@@ -11,11 +11,13 @@ use crate::shell;
 const NAMESPACE: &str = "demo";
 
 /// Runs the demo; the cluster stays up.
-pub async fn demo() -> Result<()> {
+pub(crate) async fn demo() -> Result<()> {
     let rustci = images::cli(Profile::Release)?;
     let cluster = Cluster::up().await?;
     install(&cluster, Profile::Release).await?;
-    let namespace = kubectl(&cluster).args(["get", "namespace", NAMESPACE]).output()?;
+    let namespace = kubectl(&cluster)
+        .args(["get", "namespace", NAMESPACE])
+        .output()?;
     if !namespace.status.success() {
         shell::run(kubectl(&cluster).args(["create", "namespace", NAMESPACE]))?;
     }

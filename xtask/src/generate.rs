@@ -17,9 +17,16 @@ pub(crate) fn generate(check: bool) -> Result<()> {
 
 fn run(root: &Path, check: bool) -> Result<()> {
     let files = files()?;
-    let stale = if check { stale(root, &files)? } else { Vec::new() };
+    let stale = if check {
+        stale(root, &files)?
+    } else {
+        Vec::new()
+    };
     if !stale.is_empty() {
-        bail!("stale: {}; run `cargo xtask generate` and commit the result", stale.join(", "));
+        bail!(
+            "stale: {}; run `cargo xtask generate` and commit the result",
+            stale.join(", ")
+        );
     }
     if !check {
         for (path, text) in &files {
@@ -35,11 +42,17 @@ fn files() -> Result<Vec<(PathBuf, String)>> {
     for definition in crds::definition::all() {
         let name = definition.spec.names.plural.as_str();
         let yaml = serde_yaml::to_string(&definition).with_context(|| format!("CRD {name}"))?;
-        files.push((format!("crds/yaml/{name}.yaml").into(), format!("{HEADER}{yaml}")));
+        files.push((
+            format!("crds/yaml/{name}.yaml").into(),
+            format!("{HEADER}{yaml}"),
+        ));
     }
     let schema = serde_json::to_string_pretty(&crds::definition::editor_schema())
         .context("JSON Schema for editors")?;
-    files.push(("crds/schema/rustci.schema.json".into(), format!("{schema}\n")));
+    files.push((
+        "crds/schema/rustci.schema.json".into(),
+        format!("{schema}\n"),
+    ));
     Ok(files)
 }
 
@@ -52,7 +65,9 @@ fn stale(root: &Path, files: &[(PathBuf, String)]) -> Result<Vec<String>> {
         }
     }
     for folder in ["crds/yaml", "crds/schema"] {
-        let Ok(entries) = fs::read_dir(root.join(folder)) else { continue };
+        let Ok(entries) = fs::read_dir(root.join(folder)) else {
+            continue;
+        };
         for entry in entries {
             let path = Path::new(folder).join(entry.context(folder)?.file_name());
             if !files.iter().any(|(known, _)| *known == path) {
@@ -81,7 +96,10 @@ mod tests {
         fs::write(root.join("crds/yaml/runners.yaml"), "changed").unwrap();
         let error = run(&root, true).unwrap_err().to_string();
         fs::remove_dir_all(&root).unwrap();
-        assert!(error.starts_with("stale: crds/yaml/runners.yaml; run"), "{error}");
+        assert!(
+            error.starts_with("stale: crds/yaml/runners.yaml; run"),
+            "{error}"
+        );
     }
 
     #[test]

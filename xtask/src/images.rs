@@ -11,7 +11,7 @@ use crate::shell;
 
 /// How the binaries are compiled.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Profile {
+pub(crate) enum Profile {
     /// Shares its dependencies with the tests.
     Dev,
     /// For use and for benchmarks.
@@ -19,11 +19,16 @@ pub enum Profile {
 }
 
 /// Tars of the operator's and the agent's image, made from this checkout.
-pub fn own(profile: Profile) -> Result<Vec<PathBuf>> {
+pub(crate) fn own(profile: Profile) -> Result<Vec<PathBuf>> {
     let agent = static_binary("runner", "rustci-agent", profile)?;
     let operator = static_binary("operator", "rustci-operator", profile)?;
     Ok(vec![
-        images::image_from_binary("localhost/rustci/agent:dev", &agent, &["/rustci-agent"], &[])?,
+        images::image_from_binary(
+            "localhost/rustci/agent:dev",
+            &agent,
+            &["/rustci-agent"],
+            &[],
+        )?,
         images::image_from_binary(
             "localhost/rustci/operator:dev",
             &operator,
@@ -34,8 +39,11 @@ pub fn own(profile: Profile) -> Result<Vec<PathBuf>> {
 }
 
 /// The `rustci` program of this checkout.
-pub fn cli(profile: Profile) -> Result<PathBuf> {
-    shell::run(with_profile(shell::cargo().args(["build", "--quiet", "-p", "cli"]), profile))?;
+pub(crate) fn cli(profile: Profile) -> Result<PathBuf> {
+    shell::run(with_profile(
+        shell::cargo().args(["build", "--quiet", "-p", "cli"]),
+        profile,
+    ))?;
     Ok(folder(profile).join("rustci"))
 }
 

@@ -11,15 +11,17 @@ use crate::images::Profile;
 use crate::shell;
 
 /// Namespace of the operator.
-pub const NAMESPACE: &str = "rustci-system";
+pub(crate) const NAMESPACE: &str = "rustci-system";
 
 /// Loads the images, applies the manifests of this checkout and waits for the operator.
-pub async fn install(cluster: &Cluster, profile: Profile) -> Result<()> {
+pub(crate) async fn install(cluster: &Cluster, profile: Profile) -> Result<()> {
     load(cluster, crate::images::own(profile)?).await?;
     load(cluster, vec![images::busybox()?]).await?;
     let root = shell::root();
     shell::run(
-        kubectl(cluster).args(["apply", "--server-side", "-f"]).arg(root.join("crds/yaml")),
+        kubectl(cluster)
+            .args(["apply", "--server-side", "-f"])
+            .arg(root.join("crds/yaml")),
     )?;
     shell::run(
         kubectl(cluster)
@@ -28,13 +30,19 @@ pub async fn install(cluster: &Cluster, profile: Profile) -> Result<()> {
     )?;
     let before = operator_runs(cluster);
     shell::run(
-        kubectl(cluster).args(["apply", "--server-side", "-k"]).arg(root.join("operator/deploy")),
+        kubectl(cluster)
+            .args(["apply", "--server-side", "-k"])
+            .arg(root.join("operator/deploy")),
     )?;
     if before {
         // The image's name stays the same, so a running operator must be told of the new one.
-        shell::run(
-            kubectl(cluster).args(["-n", NAMESPACE, "rollout", "restart", "deploy/rustci-operator"]),
-        )?;
+        shell::run(kubectl(cluster).args([
+            "-n",
+            NAMESPACE,
+            "rollout",
+            "restart",
+            "deploy/rustci-operator",
+        ]))?;
     }
     shell::run(kubectl(cluster).args([
         "-n",
@@ -47,14 +55,14 @@ pub async fn install(cluster: &Cluster, profile: Profile) -> Result<()> {
 }
 
 /// The cluster's kubectl with its kubeconfig.
-pub fn kubectl(cluster: &Cluster) -> Command {
+pub(crate) fn kubectl(cluster: &Cluster) -> Command {
     let mut command = Command::new(cluster.kubectl());
     command.arg("--kubeconfig").arg(cluster.kubeconfig());
     command
 }
 
 /// Loads images into the nodes.
-pub async fn load(cluster: &Cluster, tars: Vec<PathBuf>) -> Result<()> {
+pub(crate) async fn load(cluster: &Cluster, tars: Vec<PathBuf>) -> Result<()> {
     for tar in tars {
         cluster.load_image(&tar).await?;
     }
@@ -63,7 +71,14 @@ pub async fn load(cluster: &Cluster, tars: Vec<PathBuf>) -> Result<()> {
 
 fn operator_runs(cluster: &Cluster) -> bool {
     kubectl(cluster)
-        .args(["-n", NAMESPACE, "get", "deploy/rustci-operator", "-o", "name"])
+        .args([
+            "-n",
+            NAMESPACE,
+            "get",
+            "deploy/rustci-operator",
+            "-o",
+            "name",
+        ])
         .output()
         .is_ok_and(|output| output.status.success())
 }

@@ -7,22 +7,26 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 /// The checkout: the folder above `xtask`.
-pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace's folder")
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lies in the workspace's folder")
 }
 
 /// The cargo that runs this program, in the checkout.
-pub fn cargo() -> Command {
+pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     command
 }
 
 /// Runs a command with its output shown; an error names it and its exit status.
-pub fn run(command: &mut Command) -> Result<()> {
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     let line = shown(command);
     println!("$ {line}");
-    let status = command.status().with_context(|| format!("can't start `{line}`"))?;
+    let status = command
+        .status()
+        .with_context(|| format!("can't start `{line}`"))?;
     if !status.success() {
         bail!("`{line}` failed: {status}");
     }
@@ -30,7 +34,7 @@ pub fn run(command: &mut Command) -> Result<()> {
 }
 
 /// Runs a command and gives its standard output; standard error is shown.
-pub fn output(command: &mut Command) -> Result<String> {
+pub(crate) fn output(command: &mut Command) -> Result<String> {
     let line = shown(command);
     let output = command
         .stderr(Stdio::inherit())
@@ -43,7 +47,7 @@ pub fn output(command: &mut Command) -> Result<String> {
 }
 
 /// Cargo's target folder.
-pub fn target_dir() -> PathBuf {
+pub(crate) fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 

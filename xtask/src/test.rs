@@ -10,7 +10,7 @@ use crate::shell::{cargo, run};
 
 /// Which tests run; all of them by default.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// Only the tests that need neither root nor Go.
     #[arg(long, conflicts_with = "e2e")]
     units: bool,
@@ -23,12 +23,19 @@ pub struct Options {
 }
 
 /// Runs the tests; the first failing part ends them.
-pub async fn test(options: Options) -> Result<()> {
+pub(crate) async fn test(options: Options) -> Result<()> {
     if options.units {
         return units();
     }
     if !options.e2e {
-        run(cargo().args(["test", "--workspace", "--exclude", "e2e", "--exclude", "cluster"]))?;
+        run(cargo().args([
+            "test",
+            "--workspace",
+            "--exclude",
+            "e2e",
+            "--exclude",
+            "cluster",
+        ]))?;
         run(cargo().args(["test", "-p", "cluster"]))?;
     }
     end_to_end(options.keep).await
@@ -59,7 +66,10 @@ async fn end_to_end(keep: bool) -> Result<()> {
     install(cluster, Profile::Dev).await?;
     load(cluster, vec![cluster::images::build()?]).await?;
     // A given cluster's pods may not reach this machine; the tests that need it say so.
-    let host = cluster.host_ip().map(|address| address.to_string()).unwrap_or_default();
+    let host = cluster
+        .host_ip()
+        .map(|address| address.to_string())
+        .unwrap_or_default();
     run(cargo()
         .args(["test", "-p", "e2e"])
         .env("RUSTCI_E2E_HOST_IP", host)

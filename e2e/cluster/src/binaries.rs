@@ -61,15 +61,21 @@ fn build(out: &Path) -> Result<()> {
     fs::create_dir_all(out)?;
     let etcd = ["go.etcd.io/etcd/server/v3".to_owned()];
     compile(module.path(), &out.join("etcd"), &etcd)?;
-    let kubernetes: Vec<String> =
-        PROGRAMS.iter().map(|name| format!("k8s.io/kubernetes/cmd/{name}")).collect();
+    let kubernetes: Vec<String> = PROGRAMS
+        .iter()
+        .map(|name| format!("k8s.io/kubernetes/cmd/{name}"))
+        .collect();
     compile(module.path(), out, &kubernetes)
 }
 
 fn compile(module: &Path, out: &Path, packages: &[String]) -> Result<()> {
     let mut go = Command::new("go");
-    go.current_dir(module).env("CGO_ENABLED", "0").env("GOFLAGS", "-buildvcs=false");
-    go.args(["build", "-trimpath", "-ldflags", &ldflags()?, "-o"]).arg(out).args(packages);
+    go.current_dir(module)
+        .env("CGO_ENABLED", "0")
+        .env("GOFLAGS", "-buildvcs=false");
+    go.args(["build", "-trimpath", "-ldflags", &ldflags()?, "-o"])
+        .arg(out)
+        .args(packages);
     command::output(&mut go).map(drop)
 }
 
@@ -77,14 +83,21 @@ fn compile(module: &Path, out: &Path, packages: &[String]) -> Result<()> {
 fn ldflags() -> Result<String> {
     let version = kubernetes_version(GO_MOD).context("go.mod requires k8s.io/kubernetes")?;
     let mut numbers = version.trim_start_matches('v').split('.');
-    let (major, minor) = numbers.next().zip(numbers.next()).context("a version has two dots")?;
+    let (major, minor) = numbers
+        .next()
+        .zip(numbers.next())
+        .context("a version has two dots")?;
     let stamp = "-X k8s.io/component-base/version.git";
-    Ok(format!("-s -w {stamp}Version={version} {stamp}Major={major} {stamp}Minor={minor}"))
+    Ok(format!(
+        "-s -w {stamp}Version={version} {stamp}Major={major} {stamp}Minor={minor}"
+    ))
 }
 
 fn kubernetes_version(go_mod: &str) -> Option<&str> {
     let line = go_mod.lines().find(|line| {
-        line.trim_start().trim_start_matches("require ").starts_with("k8s.io/kubernetes v")
+        line.trim_start()
+            .trim_start_matches("require ")
+            .starts_with("k8s.io/kubernetes v")
     })?;
     line.split_whitespace().find(|word| word.starts_with('v'))
 }
@@ -102,8 +115,14 @@ mod tests {
 
     #[test]
     fn the_version_is_found_on_one_line_and_in_a_block() {
-        assert_eq!(kubernetes_version("require k8s.io/kubernetes v1.2.3\n"), Some("v1.2.3"));
-        assert_eq!(kubernetes_version("\tk8s.io/kubernetes v1.2.3 // x\n"), Some("v1.2.3"));
+        assert_eq!(
+            kubernetes_version("require k8s.io/kubernetes v1.2.3\n"),
+            Some("v1.2.3")
+        );
+        assert_eq!(
+            kubernetes_version("\tk8s.io/kubernetes v1.2.3 // x\n"),
+            Some("v1.2.3")
+        );
         assert_eq!(kubernetes_version("module x\n"), None);
     }
 }

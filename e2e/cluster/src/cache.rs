@@ -9,7 +9,11 @@ use sha2::{Digest, Sha256};
 
 /// The cache folder: `$RUSTCI_CACHE`, else `$XDG_CACHE_HOME/rustci`, else `~/.cache/rustci`.
 pub fn cache_dir() -> PathBuf {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     cache_dir_from(set("RUSTCI_CACHE"), set("XDG_CACHE_HOME"), set("HOME"))
 }
 
@@ -20,26 +24,32 @@ fn cache_dir_from(own: Option<PathBuf>, xdg: Option<PathBuf>, home: Option<PathB
 
 /// A lock on a file, held until the value is dropped or the process ends in any way.
 #[derive(Debug)]
-pub(crate) struct Lock(File);
+pub(crate) struct Lock {
+    _file: File,
+}
 
 impl Lock {
     /// Waits until nobody else holds the lock in any form.
     pub(crate) fn exclusive(path: &Path) -> Result<Lock> {
         let file = open_lock(path)?;
-        file.lock().with_context(|| format!("could not lock {}", path.display()))?;
-        Ok(Lock(file))
+        file.lock()
+            .with_context(|| format!("could not lock {}", path.display()))?;
+        Ok(Lock { _file: file })
     }
 
     /// The lock alone, if nobody else holds it in any form.
     pub(crate) fn try_exclusive(path: &Path) -> Result<Option<Lock>> {
         let file = open_lock(path)?;
-        Ok(file.try_lock().is_ok().then_some(Lock(file)))
+        Ok(file.try_lock().is_ok().then_some(Lock { _file: file }))
     }
 
     /// The lock together with others, if nobody holds it exclusively.
     pub(crate) fn try_shared(path: &Path) -> Result<Option<Lock>> {
         let file = open_lock(path)?;
-        Ok(file.try_lock_shared().is_ok().then_some(Lock(file)))
+        Ok(file
+            .try_lock_shared()
+            .is_ok()
+            .then_some(Lock { _file: file }))
     }
 }
 
@@ -62,8 +72,13 @@ pub(crate) fn once(target: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Res
     if target.exists() {
         return Ok(());
     }
-    let parent = target.parent().context("a cache entry has a parent folder")?;
-    let name = target.file_name().context("a cache entry has a name")?.to_string_lossy();
+    let parent = target
+        .parent()
+        .context("a cache entry has a parent folder")?;
+    let name = target
+        .file_name()
+        .context("a cache entry has a name")?
+        .to_string_lossy();
     let _lock = Lock::exclusive(&parent.join(format!(".{name}.lock")))?;
     if target.exists() {
         return Ok(());
@@ -101,9 +116,18 @@ mod tests {
     #[test]
     fn the_cache_folder_prefers_our_variable_then_xdg_then_home() {
         let path = |text: &str| Some(PathBuf::from(text));
-        assert_eq!(cache_dir_from(path("/a"), path("/b"), path("/c")), PathBuf::from("/a"));
-        assert_eq!(cache_dir_from(None, path("/b"), path("/c")), PathBuf::from("/b/rustci"));
-        assert_eq!(cache_dir_from(None, None, path("/c")), PathBuf::from("/c/.cache/rustci"));
+        assert_eq!(
+            cache_dir_from(path("/a"), path("/b"), path("/c")),
+            PathBuf::from("/a")
+        );
+        assert_eq!(
+            cache_dir_from(None, path("/b"), path("/c")),
+            PathBuf::from("/b/rustci")
+        );
+        assert_eq!(
+            cache_dir_from(None, None, path("/c")),
+            PathBuf::from("/c/.cache/rustci")
+        );
     }
 
     #[test]

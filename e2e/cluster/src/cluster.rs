@@ -70,18 +70,37 @@ impl Cluster {
         let kubectl = PathBuf::from("kubectl");
         if let Some(kubeconfig) = given::named(&layout).await? {
             eprintln!("using the given cluster of {}", kubeconfig.display());
-            return Ok(Cluster { kind: Kind::Given, kubeconfig, kubectl, _user: None });
+            return Ok(Cluster {
+                kind: Kind::Given,
+                kubeconfig,
+                kubectl,
+                _user: None,
+            });
         }
         if given::kind_works() {
             let kubeconfig = given::kind_up(&layout).await?;
-            return Ok(Cluster { kind: Kind::Kind, kubeconfig, kubectl, _user: None });
+            return Ok(Cluster {
+                kind: Kind::Kind,
+                kubeconfig,
+                kubectl,
+                _user: None,
+            });
         }
         let keep = std::env::var_os(KEEP).is_some();
         let scoped = scoped && !keep;
-        let user = if alone { User::join_alone().await } else { User::join(scoped).await }?;
+        let user = if alone {
+            User::join_alone().await
+        } else {
+            User::join(scoped).await
+        }?;
         let kubectl = machine::up(&layout, scoped).await?;
         let kubeconfig = layout.kubeconfig();
-        Ok(Cluster { kind: Kind::Own, kubeconfig, kubectl, _user: Some(Arc::new(user)) })
+        Ok(Cluster {
+            kind: Kind::Own,
+            kubeconfig,
+            kubectl,
+            _user: Some(Arc::new(user)),
+        })
     }
 
     /// Stops our cluster, whoever uses it, and leaves no process, mount or network of it. Does
@@ -209,20 +228,39 @@ impl Status {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(kubeconfig) = &self.kubeconfig else {
-            return write!(f, "no cluster is up; start one with `cargo xtask cluster up`");
+            return write!(
+                f,
+                "no cluster is up; start one with `cargo xtask cluster up`"
+            );
         };
         let from = match self.kind {
             Kind::Own => "the cluster of this machine",
             Kind::Given => "the given cluster",
             Kind::Kind => "the cluster made by kind",
         };
-        let health = if self.healthy { "is up" } else { "is NOT healthy" };
-        write!(f, "{from} {health}\n  export KUBECONFIG={}", kubeconfig.display())?;
+        let health = if self.healthy {
+            "is up"
+        } else {
+            "is NOT healthy"
+        };
+        write!(
+            f,
+            "{from} {health}\n  export KUBECONFIG={}",
+            kubeconfig.display()
+        )?;
         if self.scoped {
             write!(f, "\n  it ends with the tests that use it")?;
         }
         for (name, pid, runs) in &self.processes {
-            write!(f, "\n  {name:<26}{}", if *runs { format!("pid {pid}") } else { "ended".into() })?;
+            write!(
+                f,
+                "\n  {name:<26}{}",
+                if *runs {
+                    format!("pid {pid}")
+                } else {
+                    "ended".into()
+                }
+            )?;
         }
         if self.kind == Kind::Own {
             write!(f, "\n  logs in {}", self.logs.display())?;
@@ -241,8 +279,18 @@ mod tests {
         status.healthy = false;
         status.processes = vec![("etcd".into(), 7, true), ("kubelet".into(), 8, false)];
         let text = status.to_string();
-        assert!(text.contains("is NOT healthy") && text.contains("/z/kubeconfig"), "{text}");
-        assert!(text.lines().any(|line| line.contains("etcd") && line.contains("pid 7")), "{text}");
-        assert!(text.lines().any(|line| line.contains("kubelet") && line.contains("ended")));
+        assert!(
+            text.contains("is NOT healthy") && text.contains("/z/kubeconfig"),
+            "{text}"
+        );
+        assert!(
+            text.lines()
+                .any(|line| line.contains("etcd") && line.contains("pid 7")),
+            "{text}"
+        );
+        assert!(
+            text.lines()
+                .any(|line| line.contains("kubelet") && line.contains("ended"))
+        );
     }
 }

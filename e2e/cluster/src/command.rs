@@ -14,7 +14,11 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
         .with_context(|| format!("could not run `{shown}`"))?;
     if !done.status.success() {
         let said = String::from_utf8_lossy(&done.stderr);
-        bail!("`{shown}` failed ({}): {}", done.status, last_lines(&said, 15));
+        bail!(
+            "`{shown}` failed ({}): {}",
+            done.status,
+            last_lines(&said, 15)
+        );
     }
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }
@@ -39,7 +43,11 @@ pub(crate) fn last_lines(text: &str, count: usize) -> String {
 
 fn show(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
-    words.extend(command.get_args().map(|word| word.to_string_lossy().into_owned()));
+    words.extend(
+        command
+            .get_args()
+            .map(|word| word.to_string_lossy().into_owned()),
+    );
     words.join(" ")
 }
 
@@ -49,8 +57,13 @@ mod tests {
 
     #[test]
     fn a_failure_shows_the_command_and_what_it_said() {
-        let error = run(&["sh", "-c", "echo the reason >&2; exit 3"]).unwrap_err().to_string();
-        assert!(error.contains("sh -c") && error.contains("the reason"), "{error}");
+        let error = run(&["sh", "-c", "echo the reason >&2; exit 3"])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("sh -c") && error.contains("the reason"),
+            "{error}"
+        );
     }
 
     #[test]

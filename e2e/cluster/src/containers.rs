@@ -13,7 +13,9 @@ use crate::node::SOCKET;
 
 fn ctr(arguments: &[&str]) -> Command {
     let mut command = Command::new("ctr");
-    command.args(["--address", SOCKET, "--namespace", "k8s.io"]).args(arguments);
+    command
+        .args(["--address", SOCKET, "--namespace", "k8s.io"])
+        .args(arguments);
     command
 }
 
@@ -78,8 +80,14 @@ fn index(tar: &Path) -> Result<Option<Vec<Image>>> {
         }
         let index: Index = serde_json::from_reader(entry)?;
         let named = index.manifests.into_iter().map(|manifest| {
-            let name = manifest.annotations.get("io.containerd.image.name")?.clone();
-            Some(Image { name, digest: manifest.digest })
+            let name = manifest
+                .annotations
+                .get("io.containerd.image.name")?
+                .clone();
+            Some(Image {
+                name,
+                digest: manifest.digest,
+            })
         });
         return Ok(named.collect());
     }
@@ -101,9 +109,15 @@ mod tests {
     #[test]
     fn an_image_counts_as_there_only_with_its_digest() {
         let listing = "REF TYPE DIGEST SIZE\nlocalhost/zebra:1 application/x sha256:aa 1.0 KiB\n";
-        let image = |name: &str, digest: &str| Image { name: name.into(), digest: digest.into() };
+        let image = |name: &str, digest: &str| Image {
+            name: name.into(),
+            digest: digest.into(),
+        };
         assert!(is_listed(listing, &image("localhost/zebra:1", "sha256:aa")));
-        assert!(!is_listed(listing, &image("localhost/zebra:1", "sha256:bb")));
+        assert!(!is_listed(
+            listing,
+            &image("localhost/zebra:1", "sha256:bb")
+        ));
         assert!(!is_listed(listing, &image("localhost/zebra", "sha256:aa")));
     }
 
@@ -112,7 +126,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("image.tar");
         let image = crate::images::archive::Image::new("localhost/zebra:1");
-        image.write(crate::images::archive::Layer::new().finish().unwrap(), &target).unwrap();
+        image
+            .write(
+                crate::images::archive::Layer::new().finish().unwrap(),
+                &target,
+            )
+            .unwrap();
         let images = index(&target).unwrap().unwrap();
         assert_eq!(images.len(), 1);
         assert_eq!(images[0].name, "localhost/zebra:1");

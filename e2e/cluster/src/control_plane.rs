@@ -72,24 +72,38 @@ impl ControlPlane {
     }
 
     async fn try_start(binaries: &Binaries) -> Result<ControlPlane> {
-        let dir = tempfile::Builder::new().prefix("rustci-control-plane-").tempdir()?;
+        let dir = tempfile::Builder::new()
+            .prefix("rustci-control-plane-")
+            .tempdir()?;
         let ports = Ports::free()?;
         let pki = Pki::create(&dir.path().join("pki"))?;
         servers::issue_certificates(&pki, std::net::Ipv4Addr::LOCALHOST)?;
         let kubeconfig = dir.path().join("kubeconfig");
-        pki.write_kubeconfig("admin", &format!("https://127.0.0.1:{}", ports.api), &kubeconfig)?;
+        pki.write_kubeconfig(
+            "admin",
+            &format!("https://127.0.0.1:{}", ports.api),
+            &kubeconfig,
+        )?;
         let start = |name: &str, arguments: Vec<String>| {
             Supervised::start(name, &binaries.path(name), &arguments, dir.path())
         };
         let etcd = start("etcd", servers::etcd(&dir.path().join("etcd"), ports))?;
         etcd.wait("etcd listens", || async move {
-            tokio::net::TcpStream::connect(("127.0.0.1", ports.etcd)).await.is_ok()
+            tokio::net::TcpStream::connect(("127.0.0.1", ports.etcd))
+                .await
+                .is_ok()
         })
         .await?;
         let apiserver = start("kube-apiserver", servers::apiserver(&pki, ports, None))?;
         let client = ready::client(&kubeconfig).await?;
-        apiserver.wait("the API server is ready", || ready::api_ready(&client)).await?;
-        Ok(ControlPlane { _servers: [apiserver, etcd], _dir: dir, kubeconfig })
+        apiserver
+            .wait("the API server is ready", || ready::api_ready(&client))
+            .await?;
+        Ok(ControlPlane {
+            _servers: [apiserver, etcd],
+            _dir: dir,
+            kubeconfig,
+        })
     }
 }
 
@@ -145,7 +159,10 @@ impl Supervised {
         what: &str,
         check: impl FnMut() -> F,
     ) -> Result<()> {
-        let server = Server { record: &self.record, log: &self.log };
+        let server = Server {
+            record: &self.record,
+            log: &self.log,
+        };
         ready::until(what, server, Duration::from_secs(60), check).await
     }
 }

@@ -22,12 +22,19 @@ pub(crate) async fn named(layout: &Layout) -> Result<Option<PathBuf>> {
     let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     if let Some(path) = variable(TEST_KUBECONFIG).map(PathBuf::from) {
         if !ready::answers(&path).await {
-            bail!("the cluster of {TEST_KUBECONFIG}={} does not answer", path.display());
+            bail!(
+                "the cluster of {TEST_KUBECONFIG}={} does not answer",
+                path.display()
+            );
         }
         return Ok(Some(path));
     }
-    let Some(list) = variable("KUBECONFIG") else { return Ok(None) };
-    let Some(path) = std::env::split_paths(&list).next() else { return Ok(None) };
+    let Some(list) = variable("KUBECONFIG") else {
+        return Ok(None);
+    };
+    let Some(path) = std::env::split_paths(&list).next() else {
+        return Ok(None);
+    };
     let ours = is_same(&path, &layout.kubeconfig()) || is_same(&path, &kind_kubeconfig(layout));
     Ok((!ours && ready::answers(&path).await).then_some(path))
 }
@@ -67,15 +74,32 @@ pub(crate) async fn kind_up(layout: &Layout) -> Result<PathBuf> {
     let path = kind_kubeconfig(layout);
     let shown = path.display().to_string();
     if kind_there()? {
-        command::run(&["kind", "export", "kubeconfig", "--name", KIND_NAME, "--kubeconfig", &shown])?;
+        command::run(&[
+            "kind",
+            "export",
+            "kubeconfig",
+            "--name",
+            KIND_NAME,
+            "--kubeconfig",
+            &shown,
+        ])?;
     } else {
         std::fs::create_dir_all(layout.dir())?;
         let config = layout.path("kind-config.yaml");
         std::fs::write(&config, KIND_CONFIG)?;
         let config = config.display().to_string();
         command::run(&[
-            "kind", "create", "cluster", "--name", KIND_NAME, "--config", &config,
-            "--kubeconfig", &shown, "--wait", "180s",
+            "kind",
+            "create",
+            "cluster",
+            "--name",
+            KIND_NAME,
+            "--config",
+            &config,
+            "--kubeconfig",
+            &shown,
+            "--wait",
+            "180s",
         ])?;
     }
     if !ready::answers(&path).await {

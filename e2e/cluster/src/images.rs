@@ -52,9 +52,16 @@ pub fn image_from_binary(
 ) -> Result<PathBuf> {
     let content =
         fs::read(binary).with_context(|| format!("could not read {}", binary.display()))?;
-    let file = binary.file_name().context("a binary has a file name")?.to_string_lossy();
+    let file = binary
+        .file_name()
+        .context("a binary has a file name")?
+        .to_string_lossy();
     let inside = format!("/{file}");
-    let entrypoint = if entrypoint.is_empty() { vec![inside.as_str()] } else { entrypoint.into() };
+    let entrypoint = if entrypoint.is_empty() {
+        vec![inside.as_str()]
+    } else {
+        entrypoint.into()
+    };
     let words = entrypoint.join("\0");
     let modes: Vec<[u8; 4]> = extra.iter().map(|file| file.mode.to_le_bytes()).collect();
     let mut parts: Vec<&[u8]> = vec![name.as_bytes(), inside.as_bytes(), &content];
@@ -88,7 +95,10 @@ pub fn pause() -> Result<PathBuf> {
         let program = dir.path().join("pause");
         fs::write(&source, SOURCE)?;
         let mut compile = Command::new("gcc");
-        compile.args(["-static", "-Os", "-s", "-o"]).arg(&program).arg(&source);
+        compile
+            .args(["-static", "-Os", "-s", "-o"])
+            .arg(&program)
+            .arg(&source);
         command::output(&mut compile)?;
         let mut layer = Layer::new();
         layer.file("/pause", &fs::read(&program)?, 0o755)?;
@@ -106,23 +116,27 @@ pub fn pause() -> Result<PathBuf> {
 pub fn busybox() -> Result<PathBuf> {
     let path = Path::new("/bin/busybox");
     let program = fs::read(path).context("the package busybox-static is not installed")?;
-    cached(BUSYBOX, &cache::key(&[&program, PASSWD.as_bytes()]), |target| {
-        let applets = command::output(Command::new(path).arg("--list"))?;
-        let mut layer = Layer::new();
-        layer.file("/bin/busybox", &program, 0o755)?;
-        for applet in applets.lines().filter(|applet| *applet != "busybox") {
-            layer.link(&format!("/bin/{applet}"), "busybox")?;
-        }
-        layer.link("/usr/bin", "../bin")?;
-        layer.file("/etc/passwd", PASSWD.as_bytes(), 0o644)?;
-        layer.file("/etc/group", GROUP.as_bytes(), 0o644)?;
-        layer.dir("/root", 0o700, 0)?;
-        layer.dir("/home/ci", 0o755, 1000)?;
-        layer.dir("/tmp", 0o1777, 0)?;
-        let mut image = Image::new(BUSYBOX);
-        image.command = vec!["/bin/sh".into()];
-        image.write(layer.finish()?, target)
-    })
+    cached(
+        BUSYBOX,
+        &cache::key(&[&program, PASSWD.as_bytes()]),
+        |target| {
+            let applets = command::output(Command::new(path).arg("--list"))?;
+            let mut layer = Layer::new();
+            layer.file("/bin/busybox", &program, 0o755)?;
+            for applet in applets.lines().filter(|applet| *applet != "busybox") {
+                layer.link(&format!("/bin/{applet}"), "busybox")?;
+            }
+            layer.link("/usr/bin", "../bin")?;
+            layer.file("/etc/passwd", PASSWD.as_bytes(), 0o644)?;
+            layer.file("/etc/group", GROUP.as_bytes(), 0o644)?;
+            layer.dir("/root", 0o700, 0)?;
+            layer.dir("/home/ci", 0o755, 1000)?;
+            layer.dir("/tmp", 0o1777, 0)?;
+            let mut image = Image::new(BUSYBOX);
+            image.command = vec!["/bin/sh".into()];
+            image.write(layer.finish()?, target)
+        },
+    )
 }
 
 /// Tar of [`BUILD`], made by debootstrap from the machine's own package mirror; about two minutes
@@ -155,7 +169,8 @@ fn remove_old(dir: &Path, stem: &str) {
         let same = name.starts_with(stem) && name.len() == stem.len() + KEY_AND_SUFFIX;
         let age = entry.metadata().and_then(|file| file.modified());
         let old = age.is_ok_and(|time| {
-            time.elapsed().is_ok_and(|elapsed| elapsed > Duration::from_secs(3600))
+            time.elapsed()
+                .is_ok_and(|elapsed| elapsed > Duration::from_secs(3600))
         });
         if same && old {
             // Only space is lost when this fails.

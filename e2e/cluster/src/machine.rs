@@ -90,7 +90,9 @@ pub(crate) async fn healthy(layout: &Layout) -> Option<State> {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.context("a background task panicked")?
+    tokio::task::spawn_blocking(work)
+        .await
+        .context("a background task panicked")?
 }
 
 fn packages_and_root() -> Result<()> {
@@ -106,7 +108,11 @@ fn packages_and_root() -> Result<()> {
 async fn start(layout: &Layout, binaries: &Binaries, scoped: bool) -> Result<()> {
     std::fs::create_dir_all(layout.path("logs"))?;
     let ports = Ports::free()?;
-    let mut starter = Starter { layout, binaries, state: State::new(scoped) };
+    let mut starter = Starter {
+        layout,
+        binaries,
+        state: State::new(scoped),
+    };
     starter.state.save(layout)?;
     network::up()?;
     let pki = certificates(layout, ports)?;
@@ -121,7 +127,9 @@ async fn start(layout: &Layout, binaries: &Binaries, scoped: bool) -> Result<()>
     let flags = servers::apiserver(&pki, ports, Some(network::NODE_IP));
     let apiserver = starter.start("kube-apiserver", flags)?;
     starter
-        .wait("containerd answers", &containerd, || async { containers::answers().await })
+        .wait("containerd answers", &containerd, || async {
+            containers::answers().await
+        })
         .await?;
     blocking(|| {
         containers::remove_all()?;
@@ -131,7 +139,9 @@ async fn start(layout: &Layout, binaries: &Binaries, scoped: bool) -> Result<()>
     .await?;
     let client = ready::client(&layout.kubeconfig()).await?;
     starter
-        .wait("the API server is ready", &apiserver, || ready::api_ready(&client))
+        .wait("the API server is ready", &apiserver, || {
+            ready::api_ready(&client)
+        })
         .await?;
     start_node(&mut starter, &pki, &client).await?;
     seed::refresh(&client, layout).await?;
@@ -141,19 +151,32 @@ async fn start(layout: &Layout, binaries: &Binaries, scoped: bool) -> Result<()>
 
 async fn start_node(starter: &mut Starter<'_>, pki: &Pki, client: &Client) -> Result<()> {
     let layout = starter.layout;
-    let [manager_port, scheduler_port, kubelet_port, health, proxy_health, metrics] =
-        free_ports()?;
+    let [
+        manager_port,
+        scheduler_port,
+        kubelet_port,
+        health,
+        proxy_health,
+        metrics,
+    ] = free_ports()?;
     let kubelet = node::kubelet(layout, network::NODE_IP, [kubelet_port, health])?;
     let kubelet = starter.start("kubelet", kubelet)?;
     let config = layout.path("kube-controller-manager.kubeconfig");
     let manager = servers::controller_manager(pki, &config, manager_port);
     let manager = starter.start("kube-controller-manager", manager)?;
     let config = layout.path("kube-scheduler.kubeconfig");
-    starter.start("kube-scheduler", servers::scheduler(&config, scheduler_port))?;
+    starter.start(
+        "kube-scheduler",
+        servers::scheduler(&config, scheduler_port),
+    )?;
     starter.start("kube-proxy", node::proxy(layout, [proxy_health, metrics])?)?;
-    starter.wait("the node is ready", &kubelet, || ready::node_ready(client)).await?;
     starter
-        .wait("the default service account exists", &manager, || ready::default_account(client))
+        .wait("the node is ready", &kubelet, || ready::node_ready(client))
+        .await?;
+    starter
+        .wait("the default service account exists", &manager, || {
+            ready::default_account(client)
+        })
         .await
 }
 
@@ -171,7 +194,12 @@ fn certificates(layout: &Layout, ports: Ports) -> Result<Pki> {
     )?;
     let server = format!("https://127.0.0.1:{}", ports.api);
     pki.write_kubeconfig("admin", &server, &layout.kubeconfig())?;
-    for user in ["kube-controller-manager", "kube-scheduler", "kube-proxy", "node"] {
+    for user in [
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kube-proxy",
+        "node",
+    ] {
         pki.write_kubeconfig(user, &server, &layout.path(&format!("{user}.kubeconfig")))?;
     }
     Ok(pki)
@@ -187,7 +215,11 @@ impl Starter<'_> {
     /// Starts one server and records it before anything else happens.
     fn start(&mut self, name: &str, arguments: Vec<String>) -> Result<PidRecord> {
         let built = self.binaries.path(name);
-        let program = if built.exists() { built.as_path() } else { Path::new(name) };
+        let program = if built.exists() {
+            built.as_path()
+        } else {
+            Path::new(name)
+        };
         let record = process::start(name, program, &arguments, &self.layout.log(name))?;
         self.state.processes.push(record.clone());
         self.state.save(self.layout)?;

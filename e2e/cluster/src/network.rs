@@ -34,7 +34,14 @@ pub(crate) fn up() -> Result<()> {
     if command::run(&["ip", "link", "show", BRIDGE]).is_err() {
         command::run(&["ip", "link", "add", BRIDGE, "type", "bridge"])?;
     }
-    command::run(&["ip", "address", "replace", &format!("{NODE_IP}/24"), "dev", BRIDGE])?;
+    command::run(&[
+        "ip",
+        "address",
+        "replace",
+        &format!("{NODE_IP}/24"),
+        "dev",
+        BRIDGE,
+    ])?;
     command::run(&["ip", "link", "set", BRIDGE, "up"])?;
     forward_ours()
 }
@@ -45,7 +52,16 @@ fn forward_ours() -> Result<()> {
     let _ = command::run(&["iptables", "-w", "-N", FORWARD_CHAIN]);
     command::run(&["iptables", "-w", "-F", FORWARD_CHAIN])?;
     for side in ["-i", "-o"] {
-        command::run(&["iptables", "-w", "-A", FORWARD_CHAIN, side, BRIDGE, "-j", "ACCEPT"])?;
+        command::run(&[
+            "iptables",
+            "-w",
+            "-A",
+            FORWARD_CHAIN,
+            side,
+            BRIDGE,
+            "-j",
+            "ACCEPT",
+        ])?;
     }
     if command::run(&["iptables", "-w", "-C", "FORWARD", "-j", FORWARD_CHAIN]).is_err() {
         // Behind kube-proxy's own jumps, which it puts first.
@@ -72,17 +88,26 @@ fn clean_table(family: &str, table: &str) -> Result<()> {
     let Ok(saved) = command::run(&[&format!("{family}-save"), "-t", table]) else {
         return Ok(());
     };
-    let Some(restore) = removal(table, &saved) else { return Ok(()) };
+    let Some(restore) = removal(table, &saved) else {
+        return Ok(());
+    };
     let mut child = Command::new(format!("{family}-restore"))
         .args(["-w", "--noflush"])
         .stdin(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("could not run {family}-restore"))?;
-    child.stdin.take().context("stdin is piped")?.write_all(restore.as_bytes())?;
+    child
+        .stdin
+        .take()
+        .context("stdin is piped")?
+        .write_all(restore.as_bytes())?;
     let done = child.wait_with_output()?;
     if !done.status.success() {
-        bail!("could not clean {table}: {}", String::from_utf8_lossy(&done.stderr));
+        bail!(
+            "could not clean {table}: {}",
+            String::from_utf8_lossy(&done.stderr)
+        );
     }
     Ok(())
 }
@@ -101,7 +126,9 @@ fn removal(table: &str, saved: &str) -> Option<String> {
     let mut text = format!("*{table}\n");
     let rule = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let target = words.iter().position(|word| *word == "-j" || *word == "-g")?;
+        let target = words
+            .iter()
+            .position(|word| *word == "-j" || *word == "-g")?;
         let jumps = chains.contains(words.get(target + 1)?);
         (words[0] == "-A" && jumps && !chains.contains(&words[1]))
             .then(|| format!("-D{}\n", &line[2..]))
@@ -117,9 +144,15 @@ fn removal(table: &str, saved: &str) -> Option<String> {
 fn is_ours(chain: &str, saved: &str) -> bool {
     let mentioned = || {
         let comment = format!("name: \\\"{NETWORK}\\\"");
-        saved.lines().any(|line| line.contains(chain) && line.contains(&comment))
+        saved
+            .lines()
+            .any(|line| line.contains(chain) && line.contains(&comment))
     };
-    let port_maps = ["CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-MASQ", "CNI-HOSTPORT-SETMARK"];
+    let port_maps = [
+        "CNI-HOSTPORT-DNAT",
+        "CNI-HOSTPORT-MASQ",
+        "CNI-HOSTPORT-SETMARK",
+    ];
     chain == FORWARD_CHAIN
         || chain.starts_with("KUBE-")
         || (chain.starts_with("CNI-") && mentioned())
@@ -129,7 +162,9 @@ fn is_ours(chain: &str, saved: &str) -> bool {
 /// Whether another CNI network has rules: then the chains shared by all of them stay.
 fn other_network(saved: &str) -> bool {
     let ours = format!("name: \\\"{NETWORK}\\\"");
-    saved.lines().any(|line| line.contains("name: \\\"") && !line.contains(&ours))
+    saved
+        .lines()
+        .any(|line| line.contains("name: \\\"") && !line.contains(&ours))
 }
 
 #[cfg(test)]
@@ -168,6 +203,9 @@ COMMIT
 
     #[test]
     fn a_table_without_our_chains_is_left_alone() {
-        assert_eq!(removal("nat", ":PREROUTING ACCEPT [0:0]\n:OTHER - [0:0]\n"), None);
+        assert_eq!(
+            removal("nat", ":PREROUTING ACCEPT [0:0]\n:OTHER - [0:0]\n"),
+            None
+        );
     }
 }

@@ -45,7 +45,10 @@ pub(crate) fn containerd(layout: &Layout) -> Result<Vec<String>> {
             {"type": "portmap", "capabilities": {"portMappings": true}},
         ],
     });
-    fs::write(cni.join("10-rustci.conflist"), serde_json::to_vec_pretty(&network)?)?;
+    fs::write(
+        cni.join("10-rustci.conflist"),
+        serde_json::to_vec_pretty(&network)?,
+    )?;
     let config = layout.path("containerd.toml");
     fs::create_dir_all(layout.path("containerd"))?;
     let snapshotter = snapshotter(&layout.path("containerd"))?;
@@ -56,7 +59,11 @@ pub(crate) fn containerd(layout: &Layout) -> Result<Vec<String>> {
 /// overlayfs cannot lie on overlayfs, as it would where the cache is inside a container.
 fn snapshotter(root: &Path) -> Result<&'static str> {
     let on = nix::sys::statfs::statfs(root)?.filesystem_type();
-    Ok(if on == nix::sys::statfs::OVERLAYFS_SUPER_MAGIC { "native" } else { "overlayfs" })
+    Ok(if on == nix::sys::statfs::OVERLAYFS_SUPER_MAGIC {
+        "native"
+    } else {
+        "overlayfs"
+    })
 }
 
 /// `restrict_oom_score_adj`: where CAP_SYS_RESOURCE is missing, every sandbox would die with
@@ -168,8 +175,14 @@ mod tests {
     #[test]
     fn containerd_keeps_away_from_the_service_of_the_machine() {
         let text = containerd_config(&Layout::machine(), "overlayfs");
-        assert!(text.contains("address = \"/run/rustci/containerd.sock\""), "{text}");
-        assert!(text.contains("sandbox_image = \"localhost/pause:1\""), "{text}");
+        assert!(
+            text.contains("address = \"/run/rustci/containerd.sock\""),
+            "{text}"
+        );
+        assert!(
+            text.contains("sandbox_image = \"localhost/pause:1\""),
+            "{text}"
+        );
         assert!(!text.contains("/var/lib/containerd"), "{text}");
         assert!(!text.contains("/run/containerd"), "{text}");
     }

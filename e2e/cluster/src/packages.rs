@@ -41,9 +41,13 @@ pub(crate) fn ensure() -> Result<()> {
 
 fn install(packages: &[&str]) -> Result<()> {
     let mut command = Command::new("apt-get");
-    command.args(["install", "-y", "-q", "--no-install-recommends"]).args(packages);
+    command
+        .args(["install", "-y", "-q", "--no-install-recommends"])
+        .args(packages);
     // Debian's own containerd must not start beside ours.
-    command.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
+    command
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .env("RUNLEVEL", "1");
     command::output(&mut command).map(drop)
 }
 
@@ -59,12 +63,23 @@ fn missing() -> Result<Vec<&'static str>> {
         .args(["-W", "-f", "${Package} ${db:Status-Status}\n"])
         .args(PACKAGES)
         .output()?;
-    Ok(not_installed(PACKAGES, &String::from_utf8_lossy(&done.stdout)))
+    Ok(not_installed(
+        PACKAGES,
+        &String::from_utf8_lossy(&done.stdout),
+    ))
 }
 
 fn not_installed<'a>(wanted: &[&'a str], listing: &str) -> Vec<&'a str> {
-    let installed = |name: &str| listing.lines().any(|line| line == format!("{name} installed"));
-    wanted.iter().copied().filter(|name| !installed(name)).collect()
+    let installed = |name: &str| {
+        listing
+            .lines()
+            .any(|line| line == format!("{name} installed"))
+    };
+    wanted
+        .iter()
+        .copied()
+        .filter(|name| !installed(name))
+        .collect()
 }
 
 #[cfg(test)]
@@ -74,6 +89,9 @@ mod tests {
     #[test]
     fn removed_and_unknown_packages_count_as_missing() {
         let listing = "runc installed\ngit config-files\n";
-        assert_eq!(not_installed(&["runc", "git", "gcc"], listing), ["git", "gcc"]);
+        assert_eq!(
+            not_installed(&["runc", "git", "gcc"], listing),
+            ["git", "gcc"]
+        );
     }
 }

@@ -38,7 +38,12 @@ pub(crate) struct Subject<'a> {
 impl Subject<'_> {
     /// A client certificate.
     pub(crate) fn client<'a>(file: &'a str, user: &'a str, group: Option<&'a str>) -> Subject<'a> {
-        Subject { file, common_name: user, organization: group, hosts: &[] }
+        Subject {
+            file,
+            common_name: user,
+            organization: group,
+            hosts: &[],
+        }
     }
 }
 
@@ -50,7 +55,9 @@ impl Pki {
         }
         fs::create_dir_all(dir).with_context(|| format!("could not create {}", dir.display()))?;
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
-        Ok(Pki { dir: dir.to_owned() })
+        Ok(Pki {
+            dir: dir.to_owned(),
+        })
     }
 
     /// Makes an authority with its certificate `NAME.crt`.
@@ -58,24 +65,40 @@ impl Pki {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
         let key = KeyPair::generate()?;
         fs::write(self.certificate(name), params.self_signed(&key)?.pem())?;
-        Ok(Authority { name: name.to_owned(), issuer: Issuer::new(params, key) })
+        Ok(Authority {
+            name: name.to_owned(),
+            issuer: Issuer::new(params, key),
+        })
     }
 
     /// Makes and signs one certificate with a key of its own.
     pub(crate) fn issue(&self, authority: &Authority, subject: &Subject<'_>) -> Result<()> {
-        let hosts: Vec<String> = subject.hosts.iter().map(|host| (*host).to_owned()).collect();
+        let hosts: Vec<String> = subject
+            .hosts
+            .iter()
+            .map(|host| (*host).to_owned())
+            .collect();
         let mut params = CertificateParams::new(hosts)?;
-        params.distinguished_name.push(DnType::CommonName, subject.common_name);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, subject.common_name);
         if let Some(organization) = subject.organization {
-            params.distinguished_name.push(DnType::OrganizationName, organization);
+            params
+                .distinguished_name
+                .push(DnType::OrganizationName, organization);
         }
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         if !subject.hosts.is_empty() {
-            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+            params
+                .extended_key_usages
+                .push(ExtendedKeyUsagePurpose::ServerAuth);
         }
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
@@ -137,7 +160,10 @@ impl Pki {
 
 fn write_secret(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("could not write {}", path.display()))?;
-    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o600))?)
+    Ok(fs::set_permissions(
+        path,
+        fs::Permissions::from_mode(0o600),
+    )?)
 }
 
 /// Standard base64 with padding (RFC 4648 section 4).
@@ -145,11 +171,19 @@ fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let padded = [chunk[0], *chunk.get(1).unwrap_or(&0), *chunk.get(2).unwrap_or(&0)];
+        let padded = [
+            chunk[0],
+            *chunk.get(1).unwrap_or(&0),
+            *chunk.get(2).unwrap_or(&0),
+        ];
         let group = u32::from_be_bytes([0, padded[0], padded[1], padded[2]]);
         for digit in 0..4 {
             let index = (group >> (18 - 6 * digit)) & 63;
-            text.push(if digit <= chunk.len() { DIGITS[index as usize] as char } else { '=' });
+            text.push(if digit <= chunk.len() {
+                DIGITS[index as usize] as char
+            } else {
+                '='
+            });
         }
     }
     text
@@ -173,11 +207,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let pki = Pki::create(&dir.path().join("pki")).unwrap();
         let ca = pki.authority("ca").unwrap();
-        pki.issue(&ca, &Subject::client("zoe", "zoe", Some("zoo"))).unwrap();
+        pki.issue(&ca, &Subject::client("zoe", "zoe", Some("zoo")))
+            .unwrap();
         let target = dir.path().join("kubeconfig");
-        pki.write_kubeconfig("zoe", "https://127.0.0.1:1", &target).unwrap();
+        pki.write_kubeconfig("zoe", "https://127.0.0.1:1", &target)
+            .unwrap();
         for path in [pki.key("zoe"), target.clone()] {
-            assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+            assert_eq!(
+                fs::metadata(path).unwrap().permissions().mode() & 0o777,
+                0o600
+            );
         }
         let config = kube::config::Kubeconfig::read_from(target).unwrap();
         assert_eq!(config.current_context.as_deref(), Some("rustci"));

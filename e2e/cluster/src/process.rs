@@ -27,7 +27,11 @@ impl PidRecord {
     /// The record of a process that runs now.
     pub(crate) fn of(name: &str, pid: i32) -> Option<PidRecord> {
         let (start_ticks, _) = read_stat(pid)?;
-        Some(PidRecord { name: name.to_owned(), pid, start_ticks })
+        Some(PidRecord {
+            name: name.to_owned(),
+            pid,
+            start_ticks,
+        })
     }
 
     /// Its pid.
@@ -37,8 +41,7 @@ impl PidRecord {
 
     /// Whether this very process still runs; a zombie does not.
     pub(crate) fn runs(&self) -> bool {
-        read_stat(self.pid)
-            .is_some_and(|(start, state)| start == self.start_ticks && state != 'Z')
+        read_stat(self.pid).is_some_and(|(start, state)| start == self.start_ticks && state != 'Z')
     }
 
     fn signal(&self, signal: Signal) {
@@ -51,11 +54,15 @@ impl PidRecord {
 
 /// Sends TERM to all, then KILL to those that still run after `grace`, and waits for the end.
 pub(crate) fn stop(records: &[PidRecord], grace: Duration) {
-    records.iter().for_each(|record| record.signal(Signal::SIGTERM));
+    records
+        .iter()
+        .for_each(|record| record.signal(Signal::SIGTERM));
     if wait_gone(records, grace) {
         return;
     }
-    records.iter().for_each(|record| record.signal(Signal::SIGKILL));
+    records
+        .iter()
+        .for_each(|record| record.signal(Signal::SIGKILL));
     wait_gone(records, Duration::from_secs(10));
 }
 
@@ -72,9 +79,12 @@ fn wait_gone(records: &[PidRecord], limit: Duration) -> bool {
 
 /// Starts a server in a session of its own, so that it outlives the caller's terminal, with its
 /// output in `log`.
-pub(crate) fn start(name: &str, program: &Path, arguments: &[String], log: &Path)
-    -> Result<PidRecord>
-{
+pub(crate) fn start(
+    name: &str,
+    program: &Path,
+    arguments: &[String],
+    log: &Path,
+) -> Result<PidRecord> {
     let out = File::create(log).with_context(|| format!("could not write {}", log.display()))?;
     // `setsid` replaces itself by the program, so the child's pid is the program's.
     let mut child = Command::new("setsid")
@@ -97,7 +107,11 @@ pub(crate) fn start(name: &str, program: &Path, arguments: &[String], log: &Path
 pub(crate) fn log_tail(log: &Path) -> String {
     let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     match text {
-        Ok(text) => format!("last lines of {}:\n{}", log.display(), last_lines(&text, 12)),
+        Ok(text) => format!(
+            "last lines of {}:\n{}",
+            log.display(),
+            last_lines(&text, 12)
+        ),
         Err(error) => format!("its log {} is not readable: {error}", log.display()),
     }
 }
@@ -135,13 +149,20 @@ pub(crate) fn with_descendants(roots: Vec<PidRecord>) -> Vec<PidRecord> {
 
 /// Identifies the boot: pids recorded in another one mean nothing.
 pub(crate) fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 fn command_line(pid: u32) -> Vec<String> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words = bytes.split(|byte| *byte == 0).filter(|word| !word.is_empty());
-    words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+    let words = bytes
+        .split(|byte| *byte == 0)
+        .filter(|word| !word.is_empty());
+    words
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect()
 }
 
 fn read_stat(pid: i32) -> Option<(u64, char)> {
@@ -150,14 +171,22 @@ fn read_stat(pid: i32) -> Option<(u64, char)> {
 
 fn parent(pid: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    stat.rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()
 }
 
 /// Start time and state of `/proc/PID/stat` (proc(5): fields 22 and 3). The program's name,
 /// field 2, may itself contain spaces and brackets.
 fn parse_stat(stat: &str) -> Option<(u64, char)> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    Some((fields.get(19)?.parse().ok()?, fields.first()?.chars().next()?))
+    Some((
+        fields.get(19)?.parse().ok()?,
+        fields.first()?.chars().next()?,
+    ))
 }
 
 #[cfg(test)]
@@ -166,7 +195,13 @@ mod tests {
 
     fn sleeper() -> PidRecord {
         let log = tempfile::NamedTempFile::new().unwrap();
-        start("sleeper", Path::new("sleep"), &["600".to_owned()], log.path()).unwrap()
+        start(
+            "sleeper",
+            Path::new("sleep"),
+            &["600".to_owned()],
+            log.path(),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -194,7 +229,10 @@ mod tests {
     #[test]
     fn a_recycled_pid_is_not_taken_for_the_recorded_process() {
         let record = sleeper();
-        let recycled = PidRecord { start_ticks: record.start_ticks + 1, ..record.clone() };
+        let recycled = PidRecord {
+            start_ticks: record.start_ticks + 1,
+            ..record.clone()
+        };
         assert!(!recycled.runs());
         stop(&[recycled], Duration::from_millis(100));
         assert!(record.runs(), "the other process was ended");

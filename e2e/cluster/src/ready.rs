@@ -47,7 +47,11 @@ where
             bail!("interrupted while waiting: {what}");
         }
         if Instant::now() > end {
-            bail!("{what}: not within {} s; {name}: {}", limit.as_secs(), log_tail(server.log));
+            bail!(
+                "{what}: not within {} s; {name}: {}",
+                limit.as_secs(),
+                log_tail(server.log)
+            );
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -77,17 +81,27 @@ pub(crate) async fn api_ready(client: &Client) -> bool {
 
 /// Whether the API server answers as ready within two seconds.
 pub(crate) async fn answers(kubeconfig: &Path) -> bool {
-    let Ok(client) = client(kubeconfig).await else { return false };
+    let Ok(client) = client(kubeconfig).await else {
+        return false;
+    };
     tokio::time::timeout(Duration::from_secs(2), api_ready(&client)).await == Ok(true)
 }
 
 /// Whether a node takes pods.
 pub(crate) async fn node_ready(client: &Client) -> bool {
-    let nodes = Api::<Node>::all(client.clone()).list(&Default::default()).await;
+    let nodes = Api::<Node>::all(client.clone())
+        .list(&Default::default())
+        .await;
     let ready = |node: &Node| {
-        let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let conditions = node
+            .status
+            .iter()
+            .flat_map(|status| status.conditions.iter().flatten());
         let mut conditions = conditions.map(|condition| (&*condition.type_, &*condition.status));
-        let tainted = node.spec.iter().any(|spec| spec.taints.iter().flatten().next().is_some());
+        let tainted = node
+            .spec
+            .iter()
+            .any(|spec| spec.taints.iter().flatten().next().is_some());
         conditions.any(|condition| condition == ("Ready", "True")) && !tainted
     };
     nodes.is_ok_and(|nodes| nodes.items.iter().any(ready))

@@ -48,7 +48,13 @@ pub(crate) async fn refresh(client: &Client, layout: &Layout) -> Result<()> {
 }
 
 fn phase(volume: Option<&PersistentVolume>) -> Option<&str> {
-    Some(volume?.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending"))
+    Some(
+        volume?
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref())
+            .unwrap_or("Pending"),
+    )
 }
 
 /// An empty folder that pods of any user may write to.

@@ -25,7 +25,11 @@ impl Ports {
     /// server then ends with a clear message and the start is tried again.
     pub(crate) fn free() -> Result<Ports> {
         let [etcd, etcd_peer, api] = free_ports()?;
-        Ok(Ports { etcd, etcd_peer, api })
+        Ok(Ports {
+            etcd,
+            etcd_peer,
+            api,
+        })
     }
 }
 
@@ -66,12 +70,18 @@ pub(crate) fn issue_certificates(pki: &Pki, node_ip: Ipv4Addr) -> Result<Authori
     )?;
     let masters = Some("system:masters");
     pki.issue(&ca, &Subject::client("admin", "rustci-test-admin", masters))?;
-    pki.issue(&ca, &Subject::client("apiserver-kubelet", "kube-apiserver", masters))?;
+    pki.issue(
+        &ca,
+        &Subject::client("apiserver-kubelet", "kube-apiserver", masters),
+    )?;
     for part in ["kube-controller-manager", "kube-scheduler", "kube-proxy"] {
         pki.issue(&ca, &Subject::client(part, &format!("system:{part}"), None))?;
     }
     let front_proxy = pki.authority("front-proxy-ca")?;
-    pki.issue(&front_proxy, &Subject::client("front-proxy", "front-proxy-client", None))?;
+    pki.issue(
+        &front_proxy,
+        &Subject::client("front-proxy", "front-proxy-client", None),
+    )?;
     pki.key_pair("service-account")?;
     Ok(ca)
 }
@@ -103,8 +113,14 @@ pub(crate) fn apiserver(pki: &Pki, ports: Ports, node: Option<Ipv4Addr>) -> Vec<
         format!("--tls-private-key-file={}", key("apiserver")),
         format!("--client-ca-file={}", crt("ca")),
         format!("--service-cluster-ip-range={SERVICE_RANGE}"),
-        format!("--service-account-signing-key-file={}", key("service-account")),
-        format!("--service-account-key-file={}", pki.public_key("service-account").display()),
+        format!(
+            "--service-account-signing-key-file={}",
+            key("service-account")
+        ),
+        format!(
+            "--service-account-key-file={}",
+            pki.public_key("service-account").display()
+        ),
         "--service-account-issuer=https://kubernetes.default.svc".into(),
         "--authorization-mode=Node,RBAC".into(),
         "--allow-privileged=true".into(),
@@ -142,7 +158,10 @@ pub(crate) fn controller_manager(pki: &Pki, kubeconfig: &Path, port: u16) -> Vec
     let mut flags = component(kubeconfig, port);
     flags.extend([
         "--use-service-account-credentials=true".into(),
-        format!("--service-account-private-key-file={}", pki.key("service-account").display()),
+        format!(
+            "--service-account-private-key-file={}",
+            pki.key("service-account").display()
+        ),
         format!("--root-ca-file={}", pki.certificate("ca").display()),
     ]);
     flags
@@ -181,7 +200,11 @@ mod tests {
     fn only_a_server_with_a_node_speaks_to_kubelets_and_listens_everywhere() {
         let dir = tempfile::tempdir().unwrap();
         let pki = Pki::create(&dir.path().join("pki")).unwrap();
-        let ports = Ports { etcd: 1, etcd_peer: 2, api: 3 };
+        let ports = Ports {
+            etcd: 1,
+            etcd_peer: 2,
+            api: 3,
+        };
         let alone = apiserver(&pki, ports, None).join(" ");
         let full = apiserver(&pki, ports, Some(Ipv4Addr::new(10, 9, 8, 7))).join(" ");
         assert!(alone.contains("--bind-address=127.0.0.1"), "{alone}");

@@ -73,7 +73,11 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new(scoped: bool) -> State {
-        State { boot_id: boot_id(), scoped, ..State::default() }
+        State {
+            boot_id: boot_id(),
+            scoped,
+            ..State::default()
+        }
     }
 
     /// The recorded state; `None` when nothing is recorded or the machine was restarted since.
@@ -105,11 +109,6 @@ impl State {
             _ => Ok(()),
         }
     }
-
-    /// The recorded process of that name.
-    pub(crate) fn process(&self, name: &str) -> Option<&PidRecord> {
-        self.processes.iter().find(|record| record.name == name)
-    }
 }
 
 #[cfg(test)]
@@ -127,15 +126,19 @@ mod tests {
         state.save(&layout).unwrap();
         let loaded = State::load(&layout).unwrap().unwrap();
         assert_eq!(loaded, state);
-        assert!(loaded.process("etcd").unwrap().runs());
-        assert!(loaded.process("kubelet").is_none());
+        assert!(loaded.processes[0].runs());
     }
 
     #[test]
     fn a_state_from_before_a_restart_of_the_machine_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout(dir.path().to_owned());
-        State { boot_id: "another".into(), ..State::new(false) }.save(&layout).unwrap();
+        State {
+            boot_id: "another".into(),
+            ..State::new(false)
+        }
+        .save(&layout)
+        .unwrap();
         assert_eq!(State::load(&layout).unwrap(), None);
     }
 

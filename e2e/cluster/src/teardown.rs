@@ -54,7 +54,11 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
 /// clean up after them.
 fn stop_pods(servers: &[PidRecord]) {
     let named = |name: &str| -> Vec<PidRecord> {
-        servers.iter().filter(|server| server.name == name).cloned().collect()
+        servers
+            .iter()
+            .filter(|server| server.name == name)
+            .cloned()
+            .collect()
     };
     process::stop(&named("kubelet"), Duration::from_secs(3));
     if !named("containerd").is_empty() {
@@ -66,7 +70,9 @@ fn stop_pods(servers: &[PidRecord]) {
 /// Shims outlive containerd, and a killed shim's containers live on: all of them end here.
 fn stop_shims() {
     let shims = process::find("shim", |words| {
-        words.first().is_some_and(|program| program.contains("containerd-shim"))
+        words
+            .first()
+            .is_some_and(|program| program.contains("containerd-shim"))
             && words.iter().any(|word| word == node::SOCKET)
     });
     let mut all = process::with_descendants(shims);
@@ -77,15 +83,23 @@ fn stop_shims() {
 }
 
 fn is_server(words: &[String], dir: &Path) -> bool {
-    let Some((program, arguments)) = words.split_first() else { return false };
-    let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
+    let Some((program, arguments)) = words.split_first() else {
+        return false;
+    };
+    let name = Path::new(program)
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy();
     let inside = format!("{}/", dir.display());
     SERVERS.contains(&&*name) && arguments.iter().any(|argument| argument.contains(&inside))
 }
 
 /// Unmounts everything below the given folders, last mounted first.
 fn unmount_below(dirs: &[&Path]) -> Result<()> {
-    for point in mounts_below(&fs::read_to_string("/proc/self/mountinfo")?, dirs).iter().rev() {
+    for point in mounts_below(&fs::read_to_string("/proc/self/mountinfo")?, dirs)
+        .iter()
+        .rev()
+    {
         // A mount in use is taken out of sight and goes with its last user.
         umount2(point, MntFlags::empty())
             .or_else(|_| umount2(point, MntFlags::MNT_DETACH))
@@ -101,7 +115,10 @@ fn mounts_below(mountinfo: &str, dirs: &[&Path]) -> Vec<PathBuf> {
         .lines()
         .filter_map(|line| line.split(' ').nth(4))
         .map(|point| PathBuf::from(point.replace("\\040", " ")))
-        .filter(|point| dirs.iter().any(|dir| point.starts_with(dir) && point != dir))
+        .filter(|point| {
+            dirs.iter()
+                .any(|dir| point.starts_with(dir) && point != dir)
+        })
         .collect()
 }
 
@@ -109,8 +126,9 @@ fn mounts_below(mountinfo: &str, dirs: &[&Path]) -> Vec<PathBuf> {
 fn pod_cgroups() -> Vec<PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
     let hierarchies = fs::read_dir(root).into_iter().flatten().flatten();
-    let mut all: Vec<PathBuf> =
-        hierarchies.map(|entry| entry.path().join("kubepods")).collect();
+    let mut all: Vec<PathBuf> = hierarchies
+        .map(|entry| entry.path().join("kubepods"))
+        .collect();
     all.push(root.join("kubepods"));
     all.retain(|path| path.is_dir());
     all
@@ -148,12 +166,20 @@ fn deepest_first(dir: &Path) -> Vec<PathBuf> {
 /// Files outside our folders that the kubelet and CNI make under fixed names.
 fn remove_traces(layout: &Layout) {
     let ours = layout.path("pod-logs");
-    for entry in fs::read_dir("/var/log/containers").into_iter().flatten().flatten() {
+    for entry in fs::read_dir("/var/log/containers")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         if fs::read_link(entry.path()).is_ok_and(|target| target.starts_with(&ours)) {
             let _ = fs::remove_file(entry.path());
         }
     }
-    for entry in fs::read_dir("/var/lib/cni/results").into_iter().flatten().flatten() {
+    for entry in fs::read_dir("/var/lib/cni/results")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         let prefix = format!("{}-", network::NETWORK);
         if entry.file_name().to_string_lossy().starts_with(&prefix) {
             let _ = fs::remove_file(entry.path());
@@ -170,8 +196,13 @@ fn remove_data(layout: &Layout) -> Result<()> {
     for dir in gone.iter().filter(|dir| dir.exists()) {
         fs::remove_dir_all(dir).with_context(|| format!("could not remove {}", dir.display()))?;
     }
-    for name in ["kubeconfig", "node.kubeconfig", "kube-proxy.kubeconfig"] {
-        let _ = fs::remove_file(layout.path(name));
+    for entry in fs::read_dir(layout.dir()).into_iter().flatten().flatten() {
+        // kind's is not ours to remove here: its cluster may still run.
+        let name = entry.file_name();
+        let ours = name == "kubeconfig" || name.to_string_lossy().ends_with(".kubeconfig");
+        if ours && name != "kind.kubeconfig" {
+            fs::remove_file(entry.path())?;
+        }
     }
     Ok(())
 }
@@ -188,7 +219,10 @@ mod tests {
                          23 1 0:4 / /ours rw - tmpfs x rw\n\
                          24 1 0:5 / /ours2/b rw - tmpfs x rw\n";
         let found = mounts_below(mountinfo, &[Path::new("/ours")]);
-        assert_eq!(found, [PathBuf::from("/ours/a"), PathBuf::from("/ours/a/deep er")]);
+        assert_eq!(
+            found,
+            [PathBuf::from("/ours/a"), PathBuf::from("/ours/a/deep er")]
+        );
     }
 
     #[test]
@@ -196,8 +230,14 @@ mod tests {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let dir = Path::new("/c/cluster");
         assert!(is_server(&words("/x/etcd --data-dir=/c/cluster/etcd"), dir));
-        assert!(is_server(&words("containerd --config /c/cluster/containerd.toml"), dir));
-        assert!(!is_server(&words("/x/etcd --data-dir=/c/cluster2/etcd"), dir));
+        assert!(is_server(
+            &words("containerd --config /c/cluster/containerd.toml"),
+            dir
+        ));
+        assert!(!is_server(
+            &words("/x/etcd --data-dir=/c/cluster2/etcd"),
+            dir
+        ));
         assert!(!is_server(&words("vim /c/cluster/logs/etcd.log"), dir));
     }
 }

@@ -13,7 +13,11 @@ use crate::state::Layout;
 
 /// A file lock belongs to an open file, not to a process, so all users within this process share
 /// one: else they would wait for each other without end.
-static USERS: Mutex<Users> = Mutex::new(Users { count: 0, alone: false, lock: None });
+static USERS: Mutex<Users> = Mutex::new(Users {
+    count: 0,
+    alone: false,
+    lock: None,
+});
 
 struct Users {
     count: usize,
@@ -95,7 +99,11 @@ impl Users {
         }
         if self.lock.is_none() {
             let path = Layout::machine().use_lock();
-            self.lock = if alone { Lock::try_exclusive(&path)? } else { Lock::try_shared(&path)? };
+            self.lock = if alone {
+                Lock::try_exclusive(&path)?
+            } else {
+                Lock::try_shared(&path)?
+            };
         }
         if self.lock.is_none() {
             return Ok(false);

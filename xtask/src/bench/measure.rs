@@ -16,7 +16,7 @@ spec:
 ";
 
 /// Seconds of one `rustci run` of a one-step pipeline, from start to exit of the program.
-pub fn local(rustci: &Path) -> Result<f64> {
+pub(crate) fn local(rustci: &Path) -> Result<f64> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("pipeline.yaml");
     std::fs::write(&file, PIPELINE)?;

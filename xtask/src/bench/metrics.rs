@@ -7,16 +7,16 @@ use kube::client::Body;
 use super::runs::Bench;
 
 /// Totals since the servers started.
-pub struct Writes {
+pub(crate) struct Writes {
     /// By the operator.
-    pub ours: f64,
+    pub(crate) ours: f64,
     /// By everything in the cluster, but for leases and node status.
-    pub cluster: f64,
+    pub(crate) cluster: f64,
 }
 
 impl Writes {
     /// Reads both metrics.
-    pub async fn read(bench: &Bench) -> Result<Self> {
+    pub(crate) async fn read(bench: &Bench) -> Result<Self> {
         let (namespace, service) = bench.operator_service().await?;
         let operator = get(
             bench,
@@ -43,7 +43,10 @@ async fn get(bench: &Bench, path: &str) -> Result<String> {
     let request = http::Request::get(path).body(Body::empty())?;
     let (parts, body) = request.into_parts();
     drop(body);
-    Ok(bench.client.request_text(http::Request::from_parts(parts, Vec::new())).await?)
+    Ok(bench
+        .client
+        .request_text(http::Request::from_parts(parts, Vec::new()))
+        .await?)
 }
 
 fn sum(text: &str, series: &str, counts: impl Fn(&str) -> bool) -> f64 {

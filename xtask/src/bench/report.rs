@@ -4,28 +4,37 @@
 use super::{BURST, ROUNDS, STEPS};
 
 /// What was measured: seconds, or API writes for one run.
-pub struct Figures {
-    pub pods: Vec<f64>,
-    pub one_step: Vec<f64>,
-    pub many_steps: Vec<f64>,
-    pub local: Vec<f64>,
-    pub our_writes: f64,
-    pub cluster_writes: f64,
-    pub pod_writes: f64,
-    pub pod_burst: f64,
-    pub run_burst: f64,
+pub(crate) struct Figures {
+    pub(crate) pods: Vec<f64>,
+    pub(crate) one_step: Vec<f64>,
+    pub(crate) many_steps: Vec<f64>,
+    pub(crate) local: Vec<f64>,
+    pub(crate) our_writes: f64,
+    pub(crate) cluster_writes: f64,
+    pub(crate) pod_writes: f64,
+    pub(crate) pod_burst: f64,
+    pub(crate) run_burst: f64,
 }
 
 /// The content of `docs/benchmarks.md`.
-pub fn markdown(figures: &Figures) -> String {
+pub(crate) fn markdown(figures: &Figures) -> String {
     let pod = median(&figures.pods);
     let one = median(&figures.one_step);
     let step = (median(&figures.many_steps) - one) / (STEPS - 1) as f64 * 1000.0;
     let rows = [
-        ("bare pod, create -> Succeeded, p50 (spread)".to_owned(), spread(&figures.pods), String::new(), None),
+        (
+            "bare pod, create -> Succeeded, p50 (spread)".to_owned(),
+            spread(&figures.pods),
+            String::new(),
+            None,
+        ),
         (
             "one-step run on a fresh pod, create -> Succeeded, p50 (spread)".to_owned(),
-            format!("{}; {:.2}x of the bare pod", spread(&figures.one_step), one / pod),
+            format!(
+                "{}; {:.2}x of the bare pod",
+                spread(&figures.one_step),
+                one / pod
+            ),
             "<= 0.75x of a bare pod".to_owned(),
             Some(one / pod <= 0.75),
         ),
@@ -42,7 +51,10 @@ pub fn markdown(figures: &Figures) -> String {
             Some(figures.our_writes <= 8.0),
         ),
         (
-            format!("API writes in the whole cluster (a bare pod: {:.1})", figures.pod_writes),
+            format!(
+                "API writes in the whole cluster (a bare pod: {:.1})",
+                figures.pod_writes
+            ),
             format!("{:.1}", figures.cluster_writes),
             "<= 18".to_owned(),
             Some(figures.cluster_writes <= 18.0),
@@ -94,7 +106,11 @@ fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
-    if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
+    if sorted.len() % 2 == 1 {
+        sorted[middle]
+    } else {
+        (sorted[middle - 1] + sorted[middle]) / 2.0
+    }
 }
 
 fn spread(values: &[f64]) -> String {
@@ -121,7 +137,9 @@ mod tests {
             run_burst: 60.0,
         };
         let text = markdown(&figures);
-        assert!(text.contains("2.00 s (1.90 to 2.10); 1.00x of the bare pod | <= 0.75x of a bare pod | **no**"));
+        assert!(text.contains(
+            "2.00 s (1.90 to 2.10); 1.00x of the bare pod | <= 0.75x of a bare pod | **no**"
+        ));
         assert!(text.contains("10.0 ms | <= 20 ms | yes"));
         assert!(text.contains("| 9.0 | <= 8 | **no** |"));
     }

@@ -16,22 +16,26 @@ const IMAGE: &str = "localhost/busybox:1";
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// A namespace for the measurements.
-pub struct Bench {
+pub(crate) struct Bench {
     /// Client of an administrator.
-    pub client: Client,
+    pub(crate) client: Client,
     namespace: String,
 }
 
 impl Bench {
     /// Creates the namespace and the pipelines.
-    pub async fn prepare(client: Client) -> Result<Self> {
+    pub(crate) async fn prepare(client: Client) -> Result<Self> {
         let namespaces: Api<Namespace> = Api::all(client.clone());
         let namespace = serde_json::from_value(json!({"metadata": {"generateName": "bench-"}}))?;
-        let namespace = namespaces.create(&PostParams::default(), &namespace).await?.name_any();
+        let namespace = namespaces
+            .create(&PostParams::default(), &namespace)
+            .await?
+            .name_any();
         let bench = Self { client, namespace };
         for (name, steps) in [("one-step", 1), ("many-steps", super::STEPS)] {
-            let steps: Vec<Value> =
-                (0..steps).map(|i| json!({"name": format!("s{i}"), "run": "echo hello"})).collect();
+            let steps: Vec<Value> = (0..steps)
+                .map(|i| json!({"name": format!("s{i}"), "run": "echo hello"}))
+                .collect();
             let pipeline = serde_json::from_value(json!({
                 "apiVersion": "rustci.dev/v1alpha1",
                 "kind": "Pipeline",
@@ -41,20 +45,25 @@ impl Bench {
                     "retention": {"successful": 1000},
                 },
             }))?;
-            bench.api::<Pipeline>().create(&PostParams::default(), &pipeline).await?;
+            bench
+                .api::<Pipeline>()
+                .create(&PostParams::default(), &pipeline)
+                .await?;
         }
         Ok(bench)
     }
 
     /// Deletes the namespace.
-    pub async fn tidy(&self) -> Result<()> {
+    pub(crate) async fn tidy(&self) -> Result<()> {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
-        namespaces.delete(&self.namespace, &DeleteParams::default()).await?;
+        namespaces
+            .delete(&self.namespace, &DeleteParams::default())
+            .await?;
         Ok(())
     }
 
     /// Seconds from the create of a bare pod that echoes to its phase `Succeeded`.
-    pub async fn pod(&self, name: &str) -> Result<f64> {
+    pub(crate) async fn pod(&self, name: &str) -> Result<f64> {
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": name},
             "spec": {
@@ -70,7 +79,11 @@ impl Bench {
             },
         }))?;
         self.timed(&pod, |pod: &Pod| {
-            match pod.status.as_ref().and_then(|status| status.phase.as_deref()) {
+            match pod
+                .status
+                .as_ref()
+                .and_then(|status| status.phase.as_deref())
+            {
                 Some("Succeeded") => Ok(true),
                 Some("Failed") => bail!("pod {} failed", pod.name_any()),
                 _ => Ok(false),
@@ -80,7 +93,7 @@ impl Bench {
     }
 
     /// Seconds from the create of a run to its condition `Succeeded`.
-    pub async fn run(&self, pipeline: &str, name: &str) -> Result<f64> {
+    pub(crate) async fn run(&self, pipeline: &str, name: &str) -> Result<f64> {
         let run: PipelineRun = serde_json::from_value(json!({
             "apiVersion": "rustci.dev/v1alpha1",
             "kind": "PipelineRun",
@@ -89,7 +102,10 @@ impl Bench {
         }))?;
         self.timed(&run, |run: &PipelineRun| {
             let conditions = run.status.iter().flat_map(|status| &status.conditions);
-            match conditions.into_iter().find(|found| found.type_ == "Succeeded") {
+            match conditions
+                .into_iter()
+                .find(|found| found.type_ == "Succeeded")
+            {
                 Some(found) if found.status == "True" => Ok(true),
                 Some(found) if found.status == "False" => {
                     bail!("run {} failed: {}", run.name_any(), found.message)
@@ -101,7 +117,7 @@ impl Bench {
     }
 
     /// Seconds until so many bare pods, created at once, have succeeded.
-    pub async fn pods_at_once(&self, count: usize) -> Result<f64> {
+    pub(crate) async fn pods_at_once(&self, count: usize) -> Result<f64> {
         let start = Instant::now();
         let names: Vec<_> = (0..count).map(|i| format!("burst-{i}")).collect();
         try_join_all(names.iter().map(|name| self.pod(name))).await?;
@@ -109,7 +125,7 @@ impl Bench {
     }
 
     /// Seconds until so many one-step runs, created at once, have succeeded.
-    pub async fn runs_at_once(&self, count: usize) -> Result<f64> {
+    pub(crate) async fn runs_at_once(&self, count: usize) -> Result<f64> {
         let start = Instant::now();
         let names: Vec<_> = (0..count).map(|i| format!("burst-{i}")).collect();
         try_join_all(names.iter().map(|name| self.run("one-step", name))).await?;
@@ -117,10 +133,16 @@ impl Bench {
     }
 
     /// Name and port of the operator's service, as a run's status gives it.
-    pub async fn operator_service(&self) -> Result<(String, String)> {
+    pub(crate) async fn operator_service(&self) -> Result<(String, String)> {
         let run = self.api::<PipelineRun>().get("warm").await?;
-        let logs = run.status.and_then(|status| status.logs).context("no status.logs")?;
-        let (namespace, service) = logs.service.split_once('/').context("status.logs.service")?;
+        let logs = run
+            .status
+            .and_then(|status| status.logs)
+            .context("no status.logs")?;
+        let (namespace, service) = logs
+            .service
+            .split_once('/')
+            .context("status.logs.service")?;
         Ok((namespace.to_owned(), service.to_owned()))
     }
 

@@ -41,8 +41,15 @@ pub(crate) struct FinishedLayer {
 impl Layer {
     /// An empty layer.
     pub(crate) fn new() -> Layer {
-        let out = Hashing { file: None, hash: Sha256::new(), size: 0 };
-        Layer { builder: Builder::new(out), dirs: BTreeSet::new() }
+        let out = Hashing {
+            file: None,
+            hash: Sha256::new(),
+            size: 0,
+        };
+        Layer {
+            builder: Builder::new(out),
+            dirs: BTreeSet::new(),
+        }
     }
 
     /// Adds a folder and those above it; `owner` is its user and group.
@@ -53,7 +60,9 @@ impl Layer {
         let mut header = header(EntryType::Directory, mode, 0);
         header.set_uid(owner);
         header.set_gid(owner);
-        Ok(self.builder.append_data(&mut header, format!("{path}/"), io::empty())?)
+        Ok(self
+            .builder
+            .append_data(&mut header, format!("{path}/"), io::empty())?)
     }
 
     /// Adds a file of root.
@@ -75,7 +84,9 @@ impl Layer {
     /// Adds a whole folder of the machine as the root, with owners and modes as they are.
     pub(crate) fn tree(&mut self, root: &Path) -> Result<()> {
         self.builder.follow_symlinks(false);
-        self.builder.append_dir_all("", root).with_context(|| format!("{}", root.display()))
+        self.builder
+            .append_dir_all("", root)
+            .with_context(|| format!("{}", root.display()))
     }
 
     /// Ends the layer.
@@ -83,7 +94,11 @@ impl Layer {
         let done = self.builder.into_inner()?;
         let file = done.file.context("a finished tar has an end mark")?;
         let digest = hex(&done.hash.finalize());
-        Ok(FinishedLayer { file, digest, size: done.size })
+        Ok(FinishedLayer {
+            file,
+            digest,
+            size: done.size,
+        })
     }
 
     fn parents(&mut self, path: &str) -> Result<()> {
@@ -102,7 +117,12 @@ impl Image {
     /// An image that runs nothing, as root.
     pub(crate) fn new(name: &str) -> Image {
         let none = Vec::new;
-        Image { name: name.into(), user: String::new(), entrypoint: none(), command: none() }
+        Image {
+            name: name.into(),
+            user: String::new(),
+            entrypoint: none(),
+            command: none(),
+        }
     }
 
     /// Writes the image with its one layer.
@@ -124,8 +144,8 @@ impl Image {
             "RepoTags": [self.name],
             "Layers": [blob(&layer.digest)],
         }]);
-        let file =
-            File::create(target).with_context(|| format!("could not write {}", target.display()))?;
+        let file = File::create(target)
+            .with_context(|| format!("could not write {}", target.display()))?;
         let mut tar = Builder::new(io::BufWriter::new(file));
         // The index comes first: who only wants the digest need not read the layer.
         append(&mut tar, "index.json", &serde_json::to_vec(&index)?)?;
@@ -136,7 +156,11 @@ impl Image {
         layer.file.rewind()?;
         let mut header = header(EntryType::Regular, 0o644, layer.size);
         let content = layer.file.take(layer.size);
-        tar.append_data(&mut header, blob(&layer.digest), io::BufReader::new(content))?;
+        tar.append_data(
+            &mut header,
+            blob(&layer.digest),
+            io::BufReader::new(content),
+        )?;
         Ok(tar.into_inner()?.flush()?)
     }
 
@@ -259,7 +283,10 @@ mod tests {
         let digest = index["manifests"][0]["digest"].as_str().unwrap();
         let manifest = parse(&blob(digest.trim_start_matches("sha256:")));
         let layer = manifest["layers"][0]["digest"].as_str().unwrap();
-        assert_eq!(docker[0]["Layers"][0], blob(layer.trim_start_matches("sha256:")));
+        assert_eq!(
+            docker[0]["Layers"][0],
+            blob(layer.trim_start_matches("sha256:"))
+        );
         let config = parse(docker[0]["Config"].as_str().unwrap());
         assert_eq!(config["rootfs"]["diff_ids"][0], layer);
         for (name, (_, content)) in &all {
@@ -277,7 +304,10 @@ mod tests {
         let layer = &all[docker[0]["Layers"][0].as_str().unwrap()].1;
         let files = entries(layer.as_slice());
         let names: Vec<&str> = files.keys().map(String::as_str).collect();
-        assert_eq!(names, ["opt/", "opt/horse", "opt/zoo/", "opt/zoo/zebra", "tmp/"]);
+        assert_eq!(
+            names,
+            ["opt/", "opt/horse", "opt/zoo/", "opt/zoo/zebra", "tmp/"]
+        );
         assert_eq!(files["opt/zoo/zebra"], (0o755, b"stripes".to_vec()));
         assert_eq!(files["tmp/"].0, 0o1777);
     }

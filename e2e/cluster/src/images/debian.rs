@@ -26,7 +26,11 @@ const NOT_NEEDED: &[&str] = &[
 pub(super) fn key() -> String {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let suite = codename(&release).unwrap_or_default();
-    cache::key(&[suite.as_bytes(), PACKAGES.as_bytes(), std::env::consts::ARCH.as_bytes()])
+    cache::key(&[
+        suite.as_bytes(),
+        PACKAGES.as_bytes(),
+        std::env::consts::ARCH.as_bytes(),
+    ])
 }
 
 /// Makes the system in a temporary folder and writes it as an image.
@@ -34,7 +38,10 @@ pub(super) fn write(target: &Path) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("only root can make a Debian image");
     }
-    eprintln!("making the image {} once, about two minutes ...", super::BUILD);
+    eprintln!(
+        "making the image {} once, about two minutes ...",
+        super::BUILD
+    );
     let dir = tempfile::tempdir()?;
     let root = dir.path().join("root");
     install(&root)?;
@@ -106,7 +113,10 @@ impl Source {
 }
 
 fn machine_sources() -> Result<Vec<Source>> {
-    let listed = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten();
+    let listed = fs::read_dir("/etc/apt/sources.list.d")
+        .into_iter()
+        .flatten()
+        .flatten();
     let mut files: Vec<_> = listed.map(|entry| entry.path()).collect();
     files.push("/etc/apt/sources.list".into());
     files.sort();
@@ -133,7 +143,12 @@ fn stanzas(text: &str) -> Vec<Source> {
             let mut named = fields.filter(|(key, _)| key.eq_ignore_ascii_case(name));
             named.next().map_or("", |(_, value)| value.trim())
         };
-        let words = |name| field(name).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let words = |name| {
+            field(name)
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
         if !words("Types").iter().any(|kind| kind == "deb") || field("Enabled") == "no" {
             continue;
         }
@@ -157,20 +172,26 @@ fn one_line(line: &str) -> Option<Source> {
         None => ("", rest),
     };
     let option = |name: &str| {
-        options.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+        options
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
     };
     let mut words = rest.split_whitespace().map(str::to_owned);
     Some(Source {
         uri: words.next()?,
         suites: vec![words.next()?],
         components: words.collect(),
-        keyring: option("signed-by").filter(|path| path.starts_with('/')).map(str::to_owned),
+        keyring: option("signed-by")
+            .filter(|path| path.starts_with('/'))
+            .map(str::to_owned),
         trusted: option("trusted") == Some("yes"),
     })
 }
 
 fn codename(os_release: &str) -> Option<&str> {
-    let line = os_release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="))?;
+    let line = os_release
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="))?;
     Some(line.trim_matches('"'))
 }
 
