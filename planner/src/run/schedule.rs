@@ -141,7 +141,9 @@ fn assign(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize) -> Result<(
     turn.steps.push(Action::CreatePlace(Box::new(place)));
     turn.offers.insert(job, offer);
     // Should nothing be heard of the place, the plan looks again when its time is over.
-    let limit = pipeline.jobs[job].pending_timeout.unwrap_or(turn.settings().pending_timeout);
+    let limit = pipeline.jobs[job]
+        .pending_timeout
+        .unwrap_or(turn.settings().pending_timeout);
     turn.is_over(turn.now, limit);
     Ok(())
 }

@@ -1,1 +1,523 @@
 //! What happens in the main stories, with the words that users read.
+//! Must not look inside the planner: only at plans.
+
+use crds::{EnvVar, JobOutput, JobState, PipelineRef};
+use insta::assert_snapshot;
+
+use super::world::*;
+use crate::run::*;
+
+fn single() -> World {
+    let mut world = World::new(pipeline(vec![job("build", &[])], vec![]));
+    world.turn();
+    world
+}
+
+/// The end of a one-job run whose place gets stuck in this phase, at the first look that ends it.
+fn stuck(phase: impl Fn(&World) -> PlacePhase) -> String {
+    let mut world = single();
+    let phase = phase(&world);
+    world.set_place("build", phase);
+    for waited in 0..100 {
+        let plan = world.turn();
+        if world.status().completion_time.is_some() {
+            return format!("after {}s: {}", waited * 15, world.summary());
+        }
+        assert!(plan.recheck.is_some(), "it is looked at again");
+        world.pass(15);
+    }
+    panic!("it does not end: {}", world.summary());
+}
+
+fn waiting(reason: &str) -> String {
+    stuck(|world| PlacePhase::Waiting {
+        reason: reason.to_owned(),
+        message: "what the kubelet says".to_owned(),
+        since: world.now,
+    })
+}
+
+#[test]
+fn a_one_step_run_needs_three_status_writes_and_two_events() {
+    let mut world = World::new(pipeline(vec![job("build", &[])], vec![]));
+    let first = world.turn();
+    let kinds: Vec<_> = first.steps.iter().map(|step| format!("{step:?}")).collect();
+    assert!(kinds[0].starts_with("CreatePlace") && kinds[1].starts_with("Offer"));
+    for phase in [
+        PlacePhase::Pending {
+            since: world.now,
+            scheduled: None,
+            message: String::new(),
+        },
+        PlacePhase::Running { since: world.now },
+    ] {
+        world.set_place("build", phase);
+        world.turn();
+    }
+    world.run_job("build");
+    world.turn();
+    assert_eq!(world.writes, 3);
+    assert_snapshot!(world.events.join("\n"), @r"
+    Started: pipeline `build-7` started: 1 job
+    Succeeded: all 1 job succeeded
+    ");
+    assert_snapshot!(world.summary(), @r"
+    build Succeeded Succeeded
+    Succeeded=True Succeeded
+    all 1 job succeeded
+    ");
+    assert_eq!(world.plan().steps, [], "nothing is left to do");
+    assert_eq!(world.plan().recheck, None);
+}
+
+#[test]
+fn a_diamond_runs_its_middle_at_once() {
+    let jobs = vec![
+        job("a", &[]),
+        job("b", &["a"]),
+        job("c", &["a"]),
+        job("d", &["b", "c"]),
+    ];
+    let mut world = World::new(pipeline(jobs, vec![]));
+    world.turn();
+    world.run_job("a");
+    assert_snapshot!(world.summary(), @r"
+    a Succeeded Succeeded
+    b Starting PodStarting
+    c Starting PodStarting
+    d Pending WaitingForNeeds
+    Succeeded=Unknown Running
+    1 of 4 jobs done
+    ");
+    world.run_job("b");
+    assert_eq!(world.job("d").state, JobState::Pending);
+    world.run_job("c");
+    world.run_job("d");
+    assert_eq!(verdict(world.status()), Verdict::Succeeded);
+}
+
+#[test]
+fn a_failing_step_skips_what_needs_it_and_finally_runs() {
+    let jobs = vec![
+        job("test", &[]),
+        job("pack", &["test"]),
+        job("ship", &["pack"]),
+    ];
+    let mut world = World::new(pipeline(jobs, vec![job("notify", &[])]));
+    world.turn();
+    world.accept("test");
+    world.turn();
+    world.fail("test", 3);
+    world.turn();
+    assert_snapshot!(world.summary(), @r"
+    test Failed StepFailed User: step `main` exited with code 3
+    pack Skipped NeedsNotSucceeded: it needs job `test`, which failed
+    ship Skipped NeedsNotSucceeded: it needs job `pack`, which was skipped
+    notify Starting PodStarting
+    Succeeded=Unknown Running
+    3 of 4 jobs done; job `test` failed: step `main` exited with code 3
+    ");
+    world.run_job("notify");
+    assert_snapshot!(world.summary(), @r"
+    test Failed StepFailed User: step `main` exited with code 3
+    pack Skipped NeedsNotSucceeded: it needs job `test`, which failed
+    ship Skipped NeedsNotSucceeded: it needs job `pack`, which was skipped
+    notify Succeeded Succeeded
+    Succeeded=False Failed
+    1 of 4 jobs succeeded; job `test` failed: step `main` exited with code 3
+    ");
+    assert_snapshot!(world.events.join("\n"), @r"
+    Started: pipeline `build-7` started: 4 jobs
+    JobFailed: job `test` failed: step `main` exited with code 3
+    Failed: 1 of 4 jobs succeeded; job `test` failed: step `main` exited with code 3
+    ");
+}
+
+#[test]
+fn a_failing_finally_job_makes_the_run_fail() {
+    let mut world = World::new(pipeline(vec![job("build", &[])], vec![job("notify", &[])]));
+    world.turn();
+    world.run_job("build");
+    world.accept("notify");
+    world.turn();
+    world.fail("notify", 1);
+    world.turn();
+    assert_eq!(verdict(world.status()), Verdict::Failed);
+}
+
+#[test]
+fn cancel_stops_running_jobs_and_finally_runs() {
+    let jobs = vec![job("run", &[]), job("start", &[]), job("wait", &["run"])];
+    let mut world = World::new(pipeline(jobs, vec![job("notify", &[])]));
+    world.turn();
+    world.accept("run");
+    world.turn();
+    world.run.spec.cancel = true;
+    world.turn();
+    assert_eq!(world.cancels.len(), 1);
+    assert_snapshot!(world.summary(), @r"
+    run Running Stopping: the run was cancelled
+    start Cancelled Cancelled Cancelled: stopped before its first step: the run was cancelled
+    wait Cancelled Cancelled Cancelled: not started: the run was cancelled
+    notify Pending WaitingForJobs
+    Succeeded=Unknown Cancelling
+    2 of 4 jobs done; job `run`: the run was cancelled
+    ");
+    let step = StepFact {
+        phase: StepPhase::Cancelled,
+        signal: Some(15),
+        ..StepFact::default()
+    };
+    world.result("run", JobOutcome::Cancelled, step);
+    world.turn();
+    world.run_job("notify");
+    assert_snapshot!(world.summary(), @r"
+    run Cancelled Cancelled Cancelled: stopped: the run was cancelled
+    start Cancelled Cancelled Cancelled: stopped before its first step: the run was cancelled
+    wait Cancelled Cancelled Cancelled: not started: the run was cancelled
+    notify Succeeded Succeeded
+    Succeeded=False Cancelled
+    1 of 4 jobs succeeded
+    ");
+    assert_eq!(verdict(world.status()), Verdict::Cancelled);
+}
+
+#[test]
+fn a_cancelled_agent_that_does_not_answer_loses_its_pod() {
+    let mut world = single();
+    world.accept("build");
+    world.turn();
+    world.run.spec.cancel = true;
+    world.turn();
+    world.pass(41);
+    let plan = world.turn();
+    assert!(
+        plan.steps
+            .iter()
+            .any(|step| matches!(step, Action::DeletePlace { .. }))
+    );
+    assert_snapshot!(world.summary(), @r"
+    build Cancelled Cancelled Cancelled: the run was cancelled; its agent did not answer, so its pod is deleted
+    Succeeded=False Cancelled
+    0 of 1 job succeeded
+    ");
+}
+
+#[test]
+fn a_run_that_takes_too_long_is_stopped() {
+    let mut spec = pipeline(vec![job("long", &[]), job("next", &["long"])], vec![]);
+    spec.timeout = Some("10m".to_owned());
+    let mut world = World::new(spec);
+    world.turn();
+    world.accept("long");
+    world.turn();
+    world.pass(600);
+    world.turn();
+    let step = StepFact {
+        phase: StepPhase::Cancelled,
+        ..StepFact::default()
+    };
+    world.result("long", JobOutcome::RunTimedOut, step);
+    world.turn();
+    assert_snapshot!(world.summary(), @r"
+    long Cancelled RunTimedOut Timeout: stopped: the run ran out of its time
+    next Cancelled RunTimedOut Timeout: not started: the run ran out of its time
+    Succeeded=False TimedOut
+    0 of 2 jobs succeeded
+    ");
+    assert_eq!(verdict(world.status()), Verdict::TimedOut);
+}
+
+#[test]
+fn an_agent_that_does_not_keep_the_limit_is_cancelled_and_then_deleted() {
+    let mut world = single();
+    world.accept("build");
+    world.turn();
+    world.pass(3_600 + 30);
+    let plan = world.turn();
+    assert!(plan.steps.iter().any(|step| matches!(
+        step,
+        Action::Cancel {
+            reason: CancelReason::JobTimeout,
+            ..
+        }
+    )));
+    world.pass(40);
+    world.turn();
+    assert_snapshot!(world.summary(), @r"
+    build Failed JobTimedOut Timeout: the job ran longer than 1h
+    Succeeded=False TimedOut
+    0 of 1 job succeeded; job `build` failed: the job ran longer than 1h
+    ");
+}
+
+#[test]
+fn a_restart_of_the_operator_turns_no_result_into_a_timeout() {
+    let mut world = single();
+    world.accept("build");
+    world.turn();
+    let mut agent = world.agents.remove(0);
+    world.pass(3 * 3_600);
+    world.observing_since = world.now;
+    world.offers.clear();
+    world.turn();
+    assert_eq!(world.job("build").state, JobState::Running);
+    assert_eq!(
+        world.offers.len(),
+        1,
+        "the hub is told again whom to expect"
+    );
+    agent.accepted_at = None;
+    world.agents.push(agent);
+    world.succeed("build");
+    world.turn();
+    assert_eq!(verdict(world.status()), Verdict::Succeeded);
+}
+
+#[test]
+fn a_suspended_run_starts_nothing_and_goes_on_later() {
+    let mut world = World::new(pipeline(vec![job("a", &[]), job("b", &["a"])], vec![]));
+    world.run.spec.suspend = true;
+    assert_eq!(world.turn().steps, []);
+    assert_eq!(world.status().start_time, None);
+    world.run.spec.suspend = false;
+    world.turn();
+    world.run.spec.suspend = true;
+    world.run_job("a");
+    assert_snapshot!(world.summary(), @r"
+    a Succeeded Succeeded
+    b Pending Suspended
+    Succeeded=Unknown Suspended
+    1 of 2 jobs done
+    ");
+    world.run.spec.suspend = false;
+    world.turn();
+    world.run_job("b");
+    assert_eq!(verdict(world.status()), Verdict::Succeeded);
+}
+
+#[test]
+fn outputs_reach_the_jobs_that_need_them() {
+    let mut build = job("build", &[]);
+    let value = "v${{ steps.main.outputs.version }}".to_owned();
+    build.outputs = vec![JobOutput {
+        name: "version".to_owned(),
+        value,
+    }];
+    let mut ship = job("ship", &["build"]);
+    let value = Some("${{ jobs.build.outputs.version }} of ${{ run.name }}".to_owned());
+    ship.env = vec![EnvVar {
+        name: "V".to_owned(),
+        value,
+        ..EnvVar::default()
+    }];
+    let mut world = World::new(pipeline(vec![build, ship], vec![]));
+    world.turn();
+    world.accept("build");
+    world.succeed("build");
+    let (step, name) = ("main".to_owned(), "version".to_owned());
+    let output = StepOutput {
+        step,
+        name,
+        value: "1.2".to_owned(),
+    };
+    world.agents[0]
+        .result
+        .as_mut()
+        .unwrap()
+        .outputs
+        .push(output);
+    let plan = world.turn();
+    let offer = plan.steps.iter().find_map(|step| match step {
+        Action::Offer(offer) => Some(offer),
+        _ => None,
+    });
+    let env = &offer.unwrap().steps[0].env;
+    assert_eq!(
+        env[0].value,
+        EnvValue::Literal("v1.2 of build-7".to_owned())
+    );
+}
+
+#[test]
+fn a_missing_output_is_a_configuration_failure_that_names_it() {
+    let mut build = job("build", &[]);
+    let value = "${{ steps.main.outputs.version }}".to_owned();
+    build.outputs = vec![JobOutput {
+        name: "version".to_owned(),
+        value,
+    }];
+    let mut world = World::new(pipeline(vec![build], vec![]));
+    world.turn();
+    world.run_job("build");
+    assert_snapshot!(world.summary(), @r"
+    build Failed ExpressionFailed Configuration: output `version`: `${{ steps.main.outputs.version }}` can't be evaluated: No such key: version
+    Succeeded=False Failed
+    0 of 1 job succeeded; job `build` failed: output `version`: `${{ steps.main.outputs.version }}` can't be evaluated: No such key: version
+    ");
+}
+
+#[test]
+fn every_trouble_with_a_place_ends_in_time_with_its_class_and_message() {
+    assert_snapshot!(waiting("ErrImageNeverPull"), @r"
+    after 0s: build Failed ImagePullFailed ImagePull: image busybox can't be pulled (ErrImageNeverPull): what the kubelet says
+    Succeeded=False InfrastructureFailure
+    0 of 1 job succeeded; job `build` failed: image busybox can't be pulled (ErrImageNeverPull): what the kubelet says
+    ");
+    assert_snapshot!(waiting("ImagePullBackOff"), @r"
+    after 60s: build Failed ImagePullFailed ImagePull: image busybox can't be pulled (ImagePullBackOff): what the kubelet says
+    Succeeded=False InfrastructureFailure
+    0 of 1 job succeeded; job `build` failed: image busybox can't be pulled (ImagePullBackOff): what the kubelet says
+    ");
+    assert_snapshot!(waiting("CreateContainerConfigError"), @r"
+    after 30s: build Failed MissingReference Configuration: a Secret, ConfigMap or key that the job uses is missing (CreateContainerConfigError): what the kubelet says
+    Succeeded=False Failed
+    0 of 1 job succeeded; job `build` failed: a Secret, ConfigMap or key that the job uses is missing (CreateContainerConfigError): what the kubelet says
+    ");
+    assert_snapshot!(waiting("CreateContainerError"), @r"
+    after 30s: build Failed ContainerStartFailed Configuration: its container can't start (CreateContainerError): what the kubelet says
+    Succeeded=False Failed
+    0 of 1 job succeeded; job `build` failed: its container can't start (CreateContainerError): what the kubelet says
+    ");
+    assert_snapshot!(waiting("ContainerCreating"), @r"
+    after 600s: build Failed PodStarting Infrastructure: its pod did not start in time (ContainerCreating): what the kubelet says
+    Succeeded=False InfrastructureFailure
+    0 of 1 job succeeded; job `build` failed: its pod did not start in time (ContainerCreating): what the kubelet says
+    ");
+    assert_snapshot!(stuck(|world| PlacePhase::Pending {
+        since: world.now,
+        scheduled: Some(false),
+        message: "0/1 nodes are available".to_owned(),
+    }), @r"
+    after 600s: build Failed Unschedulable Infrastructure: no node fits its pod: 0/1 nodes are available
+    Succeeded=False InfrastructureFailure
+    0 of 1 job succeeded; job `build` failed: no node fits its pod: 0/1 nodes are available
+    ");
+    assert_snapshot!(stuck(|world| PlacePhase::Running { since: world.now }), @r"
+    after 120s: build Failed AgentNotConnected Infrastructure: its pod runs, but its agent did not connect in time: look at the pod's log, and whether network policies let it reach the operator over UDP
+    Succeeded=False InfrastructureFailure
+    0 of 1 job succeeded; job `build` failed: its pod runs, but its agent did not connect in time: look at the pod's log, and whether network policies let it reach the operator over UDP
+    ");
+    let refused = |kind| {
+        stuck(move |world| PlacePhase::Refused {
+            kind,
+            message: "no".to_owned(),
+            at: world.now,
+        })
+    };
+    assert_snapshot!(refused(RefusalKind::Forbidden), @r"
+    after 0s: build Failed PodRefused Configuration: the API server refused its pod: no
+    Succeeded=False Failed
+    0 of 1 job succeeded; job `build` failed: the API server refused its pod: no
+    ");
+    assert_snapshot!(stuck(|_| ended(137, "OOMKilled")), @r"
+    after 0s: build Failed OutOfMemory OutOfMemory: its container used more memory than it may
+    Succeeded=False Failed
+    0 of 1 job succeeded; job `build` failed: its container used more memory than it may
+    ");
+    assert_snapshot!(stuck(|_| ended(2, "Error")), @r"
+    after 0s: build Failed AgentLost Infrastructure: its agent exited with code 2 without a result
+    Succeeded=False InfrastructureFailure
+    0 of 1 job succeeded; job `build` failed: its agent exited with code 2 without a result
+    ");
+    assert_snapshot!(stuck(|_| ended(137, "Evicted")), @r"
+    after 0s: build Failed Evicted Evicted: its pod was evicted
+    Succeeded=False InfrastructureFailure
+    0 of 1 job succeeded; job `build` failed: its pod was evicted
+    ");
+    let gone = |reason: &str| {
+        let reason = reason.to_owned();
+        stuck(move |_| PlacePhase::Gone {
+            reason: reason.clone(),
+            message: String::new(),
+        })
+    };
+    assert_snapshot!(gone(""), @r"
+    after 0s: build Failed PodDeleted Infrastructure: its pod was deleted while the job ran
+    Succeeded=False InfrastructureFailure
+    0 of 1 job succeeded; job `build` failed: its pod was deleted while the job ran
+    ");
+    assert_snapshot!(gone("DeletionByTaintManager"), @r"
+    after 0s: build Failed NodeLost NodeLost: the node of its pod went away
+    Succeeded=False InfrastructureFailure
+    0 of 1 job succeeded; job `build` failed: the node of its pod went away
+    ");
+    assert_snapshot!(stuck(|world| PlacePhase::Deleting {
+        since: world.now,
+        reason: String::new(),
+        message: String::new(),
+    }), @r"
+    after 120s: build Failed NodeLost NodeLost: its pod is being deleted and its node does not confirm it
+    Succeeded=False InfrastructureFailure
+    0 of 1 job succeeded; job `build` failed: its pod is being deleted and its node does not confirm it
+    ");
+}
+
+#[test]
+fn a_used_up_quota_is_tried_again_until_the_pod_fits() {
+    let mut world = World::new(pipeline(vec![job("build", &[])], vec![]));
+    world.refuse = vec![("build".to_owned(), RefusalKind::Quota)];
+    world.turn();
+    world.turn();
+    assert_snapshot!(world.summary(), @r"
+    build Starting QuotaExceeded: the API server refused its pod: no, said the server
+    Succeeded=Unknown Running
+    0 of 1 job done; job `build`: the API server refused its pod: no, said the server
+    ");
+    world.pass(3);
+    world.turn();
+    world.run_job("build");
+    assert_eq!(verdict(world.status()), Verdict::Succeeded);
+}
+
+#[test]
+fn a_missing_pipeline_is_waited_for_and_then_named() {
+    let mut world = single();
+    world.run.status = None;
+    world.run.spec.pipeline_spec = None;
+    world.run.spec.pipeline_ref = Some(PipelineRef {
+        name: "nightly".to_owned(),
+    });
+    world.turn();
+    assert_snapshot!(world.summary(), @r"
+    Succeeded=Unknown WaitingForPipeline
+    there is no Pipeline `nightly` in the namespace `team`
+    ");
+    world.pass(30);
+    world.turn();
+    assert_snapshot!(world.summary(), @r"
+    Succeeded=False PipelineNotFound
+    there is no Pipeline `nightly` in the namespace `team`
+    ");
+}
+
+#[test]
+fn an_invalid_pipeline_ends_the_run_with_all_problems() {
+    let mut world = World::new(pipeline(
+        vec![job("a", &["b"]), job("b", &["a", "x"])],
+        vec![],
+    ));
+    world.turn();
+    assert_snapshot!(world.summary(), @r"
+    Succeeded=False InvalidPipeline
+    spec.pipelineSpec.jobs[1].needs[1]: no job is named `x`; correct the name, or add the job
+    spec.pipelineSpec.jobs[0].needs: the jobs wait for each other: a needs b needs a; remove one of these needs
+    ");
+}
+
+#[test]
+fn progress_of_steps_is_written_later_and_states_at_once() {
+    let mut world = single();
+    world.accept("build");
+    world.turn();
+    let old = world.status().clone();
+    assert_eq!(status_urgency(Some(&old), &old), Write::None);
+    let mut new = old.clone();
+    new.jobs[0].steps[0].exit_code = Some(1);
+    assert!(matches!(status_urgency(Some(&old), &new), Write::Later(_)));
+    new.jobs[0].state = JobState::Failed;
+    assert_eq!(status_urgency(Some(&old), &new), Write::Now);
+    let text = serde_json::to_string(&old).unwrap();
+    let read_back = serde_json::from_str(&text).unwrap();
+    assert_eq!(status_urgency(Some(&read_back), &old), Write::None);
+}

@@ -43,13 +43,20 @@ pub(super) fn job(name: &str, needs: &[&str]) -> Job {
 }
 
 pub(super) fn pipeline(jobs: Vec<Job>, finally_jobs: Vec<Job>) -> PipelineSpec {
-    PipelineSpec { jobs, finally_jobs, ..PipelineSpec::default() }
+    PipelineSpec {
+        jobs,
+        finally_jobs,
+        ..PipelineSpec::default()
+    }
 }
 
 impl World {
     pub(super) fn new(spec: PipelineSpec) -> Self {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
-        let spec = PipelineRunSpec { pipeline_spec: Some(spec), ..PipelineRunSpec::default() };
+        let spec = PipelineRunSpec {
+            pipeline_spec: Some(spec),
+            ..PipelineRunSpec::default()
+        };
         let mut run = PipelineRun::new("build-7", spec);
         run.metadata.namespace = Some("team".to_owned());
         run.metadata.uid = Some("uid-1".to_owned());
@@ -75,7 +82,9 @@ impl World {
         let observed = Observed {
             run: &self.run,
             pipeline: match &self.run.spec.pipeline_ref {
-                Some(reference) => PipelineFact::Missing { name: &reference.name },
+                Some(reference) => PipelineFact::Missing {
+                    name: &reference.name,
+                },
                 None => PipelineFact::Inline,
             },
             places: self.places.clone(),
@@ -128,7 +137,10 @@ impl World {
                     }
                 }
                 Action::Acknowledge { key } => {
-                    assert!(self.job(&key.job).state.is_final(), "only an end is acknowledged");
+                    assert!(
+                        self.job(&key.job).state.is_final(),
+                        "only an end is acknowledged"
+                    );
                     let had_result = |agent: &AgentFact| {
                         agent.job == key.job && agent.fence == key.fence && agent.result.is_some()
                     };
@@ -140,7 +152,11 @@ impl World {
                 other => panic!("{other:?} is not for after the report"),
             }
         }
-        self.events.extend(plan.events.iter().map(|e| format!("{}: {}", e.reason, e.message)));
+        self.events.extend(
+            plan.events
+                .iter()
+                .map(|e| format!("{}: {}", e.reason, e.message)),
+        );
     }
 
     fn create(&mut self, spec: &PlaceSpec) {
@@ -148,7 +164,11 @@ impl World {
         let phase = match refusal {
             Some(i) => {
                 let (kind, message) = (self.refuse.remove(i).1, "no, said the server".to_owned());
-                PlacePhase::Refused { kind, message, at: self.now }
+                PlacePhase::Refused {
+                    kind,
+                    message,
+                    at: self.now,
+                }
             }
             None => PlacePhase::Creating,
         };
@@ -156,7 +176,12 @@ impl World {
         match self.places.iter_mut().find(|place| place.name == name) {
             Some(place) if matches!(place.phase, PlacePhase::Refused { .. }) => place.phase = phase,
             Some(_) => {}
-            None => self.places.push(PlaceFact { job, attempt, name, phase }),
+            None => self.places.push(PlaceFact {
+                job,
+                attempt,
+                name,
+                phase,
+            }),
         }
     }
 
@@ -165,7 +190,11 @@ impl World {
     }
 
     pub(super) fn job(&self, name: &str) -> &JobStatus {
-        self.status().jobs.iter().find(|job| job.name == name).expect("the pipeline has the job")
+        self.status()
+            .jobs
+            .iter()
+            .find(|job| job.name == name)
+            .expect("the pipeline has the job")
     }
 
     pub(super) fn set_place(&mut self, job: &str, phase: PlacePhase) {
@@ -176,7 +205,12 @@ impl World {
 
     /// The agent of a job connects and takes its offer.
     pub(super) fn accept(&mut self, job: &str) {
-        let key = self.offers.iter().find(|key| key.job == job).expect("it was offered").clone();
+        let key = self
+            .offers
+            .iter()
+            .find(|key| key.job == job)
+            .expect("it was offered")
+            .clone();
         self.set_place(job, PlacePhase::Running { since: self.now });
         self.agents.push(AgentFact {
             job: key.job,
@@ -195,20 +229,39 @@ impl World {
 
     pub(super) fn result(&mut self, job: &str, outcome: JobOutcome, step: StepFact) {
         let now = self.now;
-        let agent = self.agents.iter_mut().find(|agent| agent.job == job).expect("it accepted");
-        agent.steps = vec![StepFact { ended_at: Some(now), ..step }];
-        agent.result = Some(JobResult { outcome, message: String::new(), outputs: Vec::new() });
+        let agent = self
+            .agents
+            .iter_mut()
+            .find(|agent| agent.job == job)
+            .expect("it accepted");
+        agent.steps = vec![StepFact {
+            ended_at: Some(now),
+            ..step
+        }];
+        agent.result = Some(JobResult {
+            outcome,
+            message: String::new(),
+            outputs: Vec::new(),
+        });
     }
 
     pub(super) fn succeed(&mut self, job: &str) {
         let (phase, exit_code) = (StepPhase::Succeeded, Some(0));
-        let step = StepFact { phase, exit_code, ..StepFact::default() };
+        let step = StepFact {
+            phase,
+            exit_code,
+            ..StepFact::default()
+        };
         self.result(job, JobOutcome::Succeeded, step);
     }
 
     pub(super) fn fail(&mut self, job: &str, exit_code: i32) {
         let exit_code = Some(exit_code);
-        let step = StepFact { phase: StepPhase::Failed, exit_code, ..StepFact::default() };
+        let step = StepFact {
+            phase: StepPhase::Failed,
+            exit_code,
+            ..StepFact::default()
+        };
         self.result(job, JobOutcome::StepFailed, step);
     }
 
@@ -252,7 +305,12 @@ impl World {
 
 pub(super) fn ended(exit_code: i32, reason: &str) -> PlacePhase {
     let (exit_code, reason, message) = (Some(exit_code), reason.to_owned(), String::new());
-    PlacePhase::Ended { exit_code, signal: None, reason, message }
+    PlacePhase::Ended {
+        exit_code,
+        signal: None,
+        reason,
+        message,
+    }
 }
 
 pub(super) fn is_active(state: JobState) -> bool {
