@@ -69,18 +69,28 @@ mod tests {
     use super::*;
 
     fn variables(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
-        pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect()
     }
 
     #[test]
     fn the_agents_own_variables_are_sources_but_not_inherited() {
-        let given = [("RUSTCI_AGENT_CA", "pem"), ("RUSTCI_FROM_0", "s3cret"), ("PATH", "/bin")];
+        let given = [
+            ("RUSTCI_AGENT_CA", "pem"),
+            ("RUSTCI_FROM_0", "s3cret"),
+            ("PATH", "/bin"),
+        ];
         let environment = Environment::new(variables(&given));
         let base = environment.base(Path::new("/tmp"));
         assert!(!base.keys().any(|name| is_private(name)));
         assert_eq!(base[OsStr::new("PATH")], "/bin");
         assert_eq!(base[OsStr::new("CI")], "true");
-        assert_eq!(environment.source("RUSTCI_FROM_0"), Some(OsStr::new("s3cret")));
+        assert_eq!(
+            environment.source("RUSTCI_FROM_0"),
+            Some(OsStr::new("s3cret"))
+        );
         assert_eq!(environment.source("RUSTCI_FROM_1"), None);
     }
 

@@ -10,8 +10,8 @@ use std::path::Path;
 use nix::libc;
 use thiserror::Error;
 
-/// Bound of all names and values of a job together, in bytes (design.md section 2).
-pub const MAX_BYTES: usize = 32 * 1024;
+/// Bound of all names and values of a job together, in bytes.
+pub const MAX_BYTES: usize = runner_messages::MAX_OUTPUT_BYTES;
 
 /// A file longer than this is refused unread: delimiters and blank lines may take some room
 /// beside [`MAX_BYTES`], not more.
@@ -171,7 +171,9 @@ fn entry(line: &str) -> Result<Entry<'_>, String> {
 
 fn heredoc_entry<'a>(name: &'a str, delimiter: &'a str) -> Result<Entry<'a>, String> {
     if delimiter.trim().is_empty() {
-        return Err(format!("`{name}<<` needs a delimiter, such as `{name}<<EOF`"));
+        return Err(format!(
+            "`{name}<<` needs a delimiter, such as `{name}<<EOF`"
+        ));
     }
     Ok(Entry::Heredoc { name, delimiter })
 }
@@ -184,7 +186,9 @@ fn text(line: &[u8]) -> Result<&str, String> {
 fn check_name(name: &str) -> Result<(), String> {
     let letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
     let valid = name.bytes().next().is_some_and(letter)
-        && name.bytes().all(|byte| letter(byte) || byte.is_ascii_digit() || byte == b'-');
+        && name
+            .bytes()
+            .all(|byte| letter(byte) || byte.is_ascii_digit() || byte == b'-');
     if valid {
         return Ok(());
     }
@@ -200,7 +204,10 @@ mod tests {
 
     fn pairs(text: &str) -> Vec<(String, String)> {
         let outputs = parse("unit", text.as_bytes()).unwrap();
-        outputs.into_iter().map(|output| (output.name, output.value)).collect()
+        outputs
+            .into_iter()
+            .map(|output| (output.name, output.value))
+            .collect()
     }
 
     fn one(name: &str, value: &str) -> Vec<(String, String)> {
@@ -220,7 +227,10 @@ mod tests {
 
     #[test]
     fn a_heredoc_keeps_its_lines() {
-        assert_eq!(pairs("notes<<EOF\na=b\n\n c\nEOF\n"), one("notes", "a=b\n\n c"));
+        assert_eq!(
+            pairs("notes<<EOF\na=b\n\n c\nEOF\n"),
+            one("notes", "a=b\n\n c")
+        );
         assert_eq!(pairs("notes<<EOF\nEOF\n"), one("notes", ""));
         assert_eq!(pairs("notes<<A=B\nx\nA=B\n"), one("notes", "x"));
     }

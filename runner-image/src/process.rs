@@ -107,7 +107,11 @@ impl Processes {
     }
 
     /// Waits for the leader `child` to end. Cancel-safe.
-    pub async fn wait(&self, child: &mut Child, group: i32) -> io::Result<std::process::ExitStatus> {
+    pub async fn wait(
+        &self,
+        child: &mut Child,
+        group: i32,
+    ) -> io::Result<std::process::ExitStatus> {
         let status = child.wait().await;
         let table = self.group_alive(group).then(Table::read);
         let mut state = self.state.lock();
@@ -136,7 +140,9 @@ impl Processes {
     /// Waits until no process of `group` is alive, at most until `deadline`.
     pub async fn group_ended(&self, group: i32, deadline: Instant) {
         while self.group_alive(group)
-            && Table::read().iter().any(|process| process.group == group && !process.zombie)
+            && Table::read()
+                .iter()
+                .any(|process| process.group == group && !process.zombie)
             && Instant::now() < deadline
         {
             tokio::time::sleep(GROUP_POLL).await;
@@ -152,7 +158,8 @@ impl Processes {
 
     /// Kills everything that the job started and what is still alive.
     pub async fn kill_job(&self) {
-        self.kill_all(|process, table| self.owns(process, table)).await;
+        self.kill_all(|process, table| self.owns(process, table))
+            .await;
     }
 
     async fn kill_all(&self, chosen: impl Fn(&Process, &Table) -> bool) {
@@ -227,7 +234,8 @@ fn kill_pass(chosen: &dyn Fn(&Process, &Table) -> bool) -> usize {
 }
 
 fn left_group(left: &[Process], table: &Table, group: i32) -> bool {
-    left.iter().any(|seen| seen.group == group && table.holds(seen))
+    left.iter()
+        .any(|seen| seen.group == group && table.holds(seen))
 }
 
 fn has_mark(process: &Process, mark: &str) -> bool {

@@ -15,6 +15,9 @@ use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::watch;
 
+#[cfg(test)]
+mod tests;
+
 /// Unacknowledged bytes of one log that stay in memory. A log that the hub keeps up with never
 /// touches the disk.
 const TAIL: usize = 128 * 1024;
@@ -50,7 +53,6 @@ impl Spool {
             written: watch::Sender::new(Written::default()),
         });
         let reader = LogReader {
-            written: log.written.subscribe(),
             log: Arc::clone(&log),
         };
         let writer = LogWriter {
@@ -163,7 +165,9 @@ impl LogWriter {
     /// Ends the log; returns its length.
     pub fn close(self) -> u64 {
         let hash = *self.hash.finalize().as_bytes();
-        self.log.written.send_modify(|written| written.closed = Some(hash));
+        self.log
+            .written
+            .send_modify(|written| written.closed = Some(hash));
         self.log.written.borrow().end
     }
 }
@@ -171,7 +175,6 @@ impl LogWriter {
 /// The sending side of one log.
 pub struct LogReader {
     log: Arc<Log>,
-    written: watch::Receiver<Written>,
 }
 
 /// Why bytes of a log cannot be read.
@@ -197,12 +200,11 @@ impl LogReader {
     }
 
     /// Waits until there is something behind `offset`, or the log is closed. Cancel-safe.
-    pub async fn more_than(&mut self, offset: u64) -> Written {
+    pub async fn more_than(&self, offset: u64) -> Written {
         let ready = |written: &Written| written.end > offset || written.closed.is_some();
-        match self.written.wait_for(ready).await {
-            Ok(written) => *written,
-            Err(_) => self.log.written.borrow().to_owned(),
-        }
+        let mut changes = self.log.written.subscribe();
+        let waited = changes.wait_for(ready).await.map(|written| *written);
+        waited.expect("the sender lives in the log that this reader holds")
     }
 
     /// Reads up to `max` bytes from `offset`; less at the border between disk and memory, none
@@ -229,7 +231,9 @@ impl LogReader {
             .expect("segments cover everything from released to tail_start");
         let length = (segment.end - offset).min(max as u64);
         let mut bytes = vec![0; usize::try_from(length).expect("not more than max")];
-        segment.file.read_exact_at(&mut bytes, offset - segment.start)?;
+        segment
+            .file
+            .read_exact_at(&mut bytes, offset - segment.start)?;
         Ok(bytes.into())
     }
 
@@ -263,7 +267,11 @@ impl Inner {
             return 0;
         }
         self.released = offset;
-        while self.segments.front().is_some_and(|segment| segment.end <= offset) {
+        while self
+            .segments
+            .front()
+            .is_some_and(|segment| segment.end <= offset)
+        {
             self.segments.pop_front();
         }
         if offset > self.tail_start {

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::log::StepLog;
 use crate::process::{Processes, pid_of};
+use crate::stop::StopRequest;
 
 /// Asked of the kernel for a step's output; refused quietly where a user's pipes are limited.
 const PIPE_BYTES: i32 = 256 * 1024;
@@ -27,6 +28,9 @@ const READ_BYTES: usize = 64 * 1024;
 const LAST_READS: usize = 64;
 /// How long the kernel may take to end a killed process before it is given up.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;
 
 /// What one step runs.
 pub struct StepCommand {
@@ -53,13 +57,6 @@ pub struct StepLimits {
     pub grace: Duration,
     /// How long a background process may keep the output open after the shell has ended.
     pub drain: Duration,
-}
-
-/// Asks a running step to stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StopRequest {
-    /// From TERM to KILL.
-    pub grace: Duration,
 }
 
 /// How a step ended.
@@ -142,10 +139,12 @@ fn start(
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)
         .stderr(writer);
-    let child = processes.spawn(&mut shell).map_err(|error| StepError::Shell {
-        shell: program.clone(),
-        reason: shell_problem(&error),
-    })?;
+    let child = processes
+        .spawn(&mut shell)
+        .map_err(|error| StepError::Shell {
+            shell: program.clone(),
+            reason: shell_problem(&error),
+        })?;
     // `shell` holds our copies of the writing end, which would hide the end of the output.
     drop(shell);
     Ok((child, pipe::Receiver::from_owned_fd(reader.into())?))
@@ -271,7 +270,9 @@ impl Running {
     /// Lets the rest of a stopped group use its grace, then kills it.
     async fn end(self, processes: &Processes) -> StepEnd {
         let Some(cause) = self.cause else {
-            let status = self.status.expect("only a stopped step is given up without its status");
+            let status = self
+                .status
+                .expect("only a stopped step is given up without its status");
             return StepEnd::Ended(status);
         };
         if let (false, Some(deadline)) = (self.killed, self.kill_at) {

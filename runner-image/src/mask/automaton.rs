@@ -60,7 +60,11 @@ impl Automaton {
         for &(byte, child) in &self.nodes[ROOT as usize].edges {
             self.first[byte as usize] = child;
         }
-        let mut level: Vec<u32> = self.first.into_iter().filter(|&node| node != ROOT).collect();
+        let mut level: Vec<u32> = self
+            .first
+            .into_iter()
+            .filter(|&node| node != ROOT)
+            .collect();
         while !level.is_empty() {
             let mut below = Vec::new();
             for parent in level {

@@ -29,7 +29,10 @@ fn a_secret_becomes_three_stars() {
 
 #[test]
 fn text_without_secrets_is_unchanged() {
-    assert_eq!(masked(&["hunter22"], "hunt er22 hunter2"), "hunt er22 hunter2");
+    assert_eq!(
+        masked(&["hunter22"], "hunt er22 hunter2"),
+        "hunt er22 hunter2"
+    );
     assert_eq!(masked(&[], "anything"), "anything");
 }
 
@@ -43,7 +46,10 @@ fn values_shorter_than_four_bytes_are_ignored() {
 #[test]
 fn each_line_of_a_value_is_a_secret() {
     let key = "-----BEGIN-----\r\nfirstline\nsecondline\nab\n";
-    assert_eq!(masked(&[key], "x firstline y secondline ab"), "x *** y *** ab");
+    assert_eq!(
+        masked(&[key], "x firstline y secondline ab"),
+        "x *** y *** ab"
+    );
 }
 
 #[test]
@@ -60,7 +66,10 @@ fn base64_of_a_secret_is_hidden_at_every_alignment() {
     for text in ["aHVudGVyMjI=", "Omh1bnRlcjIyIQ==", "YTpodW50ZXIyMg=="] {
         let out = masked(&["hunter22"], text);
         assert!(out.contains("***"), "{text} became {out}");
-        assert!(!out.contains("dW50ZXI") && !out.contains("1bnRlcj"), "{out}");
+        assert!(
+            !out.contains("dW50ZXI") && !out.contains("1bnRlcj"),
+            "{out}"
+        );
     }
     assert_eq!(masked(&["hunter22"], "aHVudGVyMjI="), "***");
     assert_eq!(masked(&["??>>??>>"], "Pz8-Pj8_Pj4 Pz8+Pj8/Pj4="), "*** ***");
@@ -86,7 +95,10 @@ fn bytes_that_are_not_text_pass() {
 
 #[test]
 fn secrets_do_not_print_themselves() {
-    assert_eq!(format!("{:?}", Secrets::new(["hunter22"])), "Secrets(redacted)");
+    assert_eq!(
+        format!("{:?}", Secrets::new(["hunter22"])),
+        "Secrets(redacted)"
+    );
 }
 
 /// The definition, written without an automaton.

@@ -84,7 +84,10 @@ mod tests {
     fn a_command_with_spaces_and_parentheses_is_parsed() {
         let stat = b"7 (a) Z (b) S 3 5 5 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 98765 1 2 3";
         let process = parse(7, stat).unwrap();
-        assert_eq!((process.parent, process.group, process.started), (3, 5, 98765));
+        assert_eq!(
+            (process.parent, process.group, process.started),
+            (3, 5, 98765)
+        );
         assert!(!process.zombie);
         assert_eq!(parse(7, b"7 (a"), None);
     }

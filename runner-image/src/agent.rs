@@ -1,0 +1,184 @@
+//! One agent: takes one job from the hub, runs it, and stays until its result and logs are safe.
+//! Must not lose a result: it is written for the kubelet before it is sent.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use runner_messages::{JobKey, JobResult, Offer, Outcome, termination};
+use thiserror::Error;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use valkyrie::endpoint::{CallError, Handler, Session};
+
+use crate::config::AgentConfig;
+use crate::course::Course;
+use crate::desk::{Desk, DeskHandler};
+use crate::job::{Job, grace};
+use crate::report;
+use crate::ship::{Shipped, ship};
+use crate::stop::{StopReason, StopRequest};
+
+/// How a job ended and whether the hub knows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobEnd {
+    /// The result as it was sent.
+    pub result: JobResult,
+    /// The hub has acknowledged the result and every log byte.
+    pub delivered: bool,
+}
+
+impl JobEnd {
+    /// 0 for success, 2 when the agent could not run the job, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self.result.outcome() {
+            Outcome::Succeeded => 0,
+            Outcome::Setup => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// Why an agent ended without a job.
+#[derive(Debug, Error)]
+pub enum AgentError {
+    /// The hub cannot be reached or refuses this agent.
+    #[error("cannot connect to the hub: {0}")]
+    Connect(#[source] CallError),
+    /// The hub ended the session before it offered anything.
+    #[error("the hub ended the session before it offered a job")]
+    Dismissed,
+    /// Nothing came.
+    #[error("the hub offered no job within {0:?}")]
+    NoOffer(Duration),
+    /// The agent was told to stop.
+    #[error("stopped before a job was offered")]
+    Stopped,
+}
+
+/// Runs one job: dials with the handler that takes the offer, waits for it, runs it, and returns
+/// when result and logs are acknowledged or the configured patience is over. `stop` turning
+/// `true` ends it early: the job's processes are ended and the result says so.
+///
+/// Dropping the future kills every process of the job.
+pub async fn serve<D, F>(
+    dial: D,
+    config: AgentConfig,
+    mut stop: watch::Receiver<bool>,
+) -> Result<JobEnd, AgentError>
+where
+    D: FnOnce(Arc<dyn Handler>) -> F,
+    F: Future<Output = Result<Session, CallError>>,
+{
+    let (desk, offered) = Desk::new();
+    let session = tokio::select! {
+        biased;
+        () = stopped(&mut stop) => return Err(AgentError::Stopped),
+        dialed = dial(Arc::new(DeskHandler(Arc::clone(&desk)))) => {
+            dialed.map_err(AgentError::Connect)?
+        }
+    };
+    let served = serve_session(&session, &desk, offered, &config, stop).await;
+    session.close("the agent has ended");
+    served
+}
+
+async fn serve_session(
+    session: &Session,
+    desk: &Arc<Desk>,
+    offered: oneshot::Receiver<(JobKey, Offer)>,
+    config: &AgentConfig,
+    mut stop: watch::Receiver<bool>,
+) -> Result<JobEnd, AgentError> {
+    let (key, offer) = tokio::select! {
+        biased;
+        () = stopped(&mut stop) => return Err(AgentError::Stopped),
+        offer = offered => offer.map_err(|_| AgentError::Dismissed)?,
+        () = session.closed() => return Err(AgentError::Dismissed),
+        () = tokio::time::sleep(config.hub_patience) => {
+            return Err(AgentError::NoOffer(config.hub_patience));
+        }
+    };
+    let mut logs = JoinSet::new();
+    let result = run(session, desk, (&key, &offer), config, &mut stop, &mut logs).await;
+    if let Some(path) = &config.termination_log
+        && let Err(error) = std::fs::write(path, termination::encode(&result))
+    {
+        tracing::warn!(path = %path.display(), %error, "cannot write the termination message");
+    }
+    let delivered = deliver(session, &result, logs, config, stop).await;
+    Ok(JobEnd { result, delivered })
+}
+
+async fn run(
+    session: &Session,
+    desk: &Arc<Desk>,
+    (key, offer): (&JobKey, &Offer),
+    config: &AgentConfig,
+    stop: &mut watch::Receiver<bool>,
+    logs: &mut JoinSet<Shipped>,
+) -> JobResult {
+    let course = Course::new(key, offer);
+    let grace = grace(config, offer);
+    let reports = report::progress(
+        session.clone(),
+        key.clone(),
+        course.watch(),
+        Arc::clone(desk),
+        grace,
+    );
+    let job = Job::new(config, key, offer, desk.stop_requests()).run(course, |step, log| {
+        logs.spawn(ship(session.clone(), key.clone(), step, log));
+    });
+    // The job is not spawned: dropping this future drops the job, and with it its processes.
+    let side = async {
+        let stopping = async {
+            stopped(stop).await;
+            desk.stop(StopRequest {
+                reason: StopReason::AgentStopped,
+                grace,
+            });
+        };
+        tokio::join!(reports, stopping);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        result = job => result,
+        () = side => unreachable!("it never ends"),
+    }
+}
+
+/// Whether everything was acknowledged within the agent's patience.
+async fn deliver(
+    session: &Session,
+    result: &JobResult,
+    logs: JoinSet<Shipped>,
+    config: &AgentConfig,
+    mut stop: watch::Receiver<bool>,
+) -> bool {
+    let everything = async {
+        let (taken, logs) = tokio::join!(report::result(session, result), logs.join_all());
+        taken && logs.iter().all(|log| *log == Shipped::Durable)
+    };
+    let leave = async {
+        stopped(&mut stop).await;
+        tokio::time::sleep(config.stop_patience).await;
+    };
+    tokio::select! {
+        biased;
+        delivered = everything => return delivered,
+        () = leave => {}
+        () = session.closed() => {}
+        () = tokio::time::sleep(config.hub_patience) => {}
+    }
+    tracing::error!("the hub has not acknowledged the job's result or logs");
+    false
+}
+
+/// Never returns when the sender is gone: nobody can ask for a stop any more.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

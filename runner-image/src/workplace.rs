@@ -1,0 +1,165 @@
+//! What a job needs before its first step: directories, secrets, variables, spool, processes.
+//! Must not run anything.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::DirBuilder;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use runner_messages::{EnvEntry, EnvSource, JobKey, Offer, StepSpec};
+use thiserror::Error;
+
+use crate::config::AgentConfig;
+use crate::environment::{Environment, Variables};
+use crate::mask::Secrets;
+use crate::process::Processes;
+use crate::spool::Spool;
+use crate::step::StepCommand;
+
+/// The shell of a step that names none.
+pub const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-e"];
+
+/// Why a job cannot begin. The text is for users.
+#[derive(Debug, Error)]
+pub(crate) enum SetupError {
+    #[error("cannot make the working directory {}: {source}", .path.display())]
+    Workdir {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("cannot make the agent's directory {}: {source}", .path.display())]
+    State {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("cannot supervise processes: {0}")]
+    Processes(std::io::Error),
+}
+
+/// Where and with what the steps of one job run.
+pub(crate) struct Workplace {
+    workdir: PathBuf,
+    state_dir: PathBuf,
+    base: Variables,
+    environment: Environment,
+    pub(crate) secrets: Secrets,
+    pub(crate) spool: Arc<Spool>,
+    pub(crate) processes: Processes,
+}
+
+impl Workplace {
+    pub(crate) fn prepare(
+        config: &AgentConfig,
+        job: &JobKey,
+        offer: &Offer,
+    ) -> Result<Self, SetupError> {
+        let workdir = config.workdir.join(&offer.workdir);
+        std::fs::create_dir_all(&workdir).map_err(|source| SetupError::Workdir {
+            path: workdir.clone(),
+            source,
+        })?;
+        // A step's directory may be another one than the agent's, and `..` stays what it says.
+        let workdir = std::path::absolute(&workdir).unwrap_or(workdir);
+        let state_dir = std::path::absolute(&config.state_dir).unwrap_or_default();
+        let home = state_dir.join("home");
+        private_dir(&home)?;
+        let environment = config.environment.clone();
+        let mut base = environment.base(&home);
+        base.extend(job_variables(job, &workdir));
+        set_all(&mut base, &offer.base_env, &environment);
+        Ok(Self {
+            workdir,
+            base,
+            secrets: secrets(offer, &environment),
+            spool: Spool::new(state_dir.clone(), config.spool_bytes),
+            processes: Processes::new(config.ownership).map_err(SetupError::Processes)?,
+            state_dir,
+            environment,
+        })
+    }
+
+    /// Where step `index` writes its outputs.
+    pub(crate) fn output_file(&self, index: u32) -> PathBuf {
+        self.step_dir(index).join("output")
+    }
+
+    fn step_dir(&self, index: u32) -> PathBuf {
+        self.state_dir.join(format!("step-{index}"))
+    }
+
+    /// What step `index` runs.
+    pub(crate) fn command(&self, index: u32, step: &StepSpec) -> StepCommand {
+        let mut env = self.base.clone();
+        set_all(&mut env, &step.env, &self.environment);
+        env.insert("RUSTCI_STEP".into(), (&step.name).into());
+        env.insert("RUSTCI_OUTPUT".into(), self.output_file(index).into());
+        let shell = if step.shell.is_empty() {
+            DEFAULT_SHELL.map(str::to_owned).to_vec()
+        } else {
+            step.shell.clone()
+        };
+        StepCommand {
+            index,
+            shell,
+            script: step.script.clone(),
+            dir: self.step_dir(index),
+            workdir: self.workdir.join(&step.workdir),
+            env: env.into_iter().collect(),
+        }
+    }
+}
+
+fn private_dir(path: &Path) -> Result<(), SetupError> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    builder.create(path).map_err(|source| SetupError::State {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn job_variables(job: &JobKey, workdir: &Path) -> [(OsString, OsString); 6] {
+    [
+        ("RUSTCI_RUN".into(), (&job.run).into()),
+        ("RUSTCI_JOB".into(), (&job.job).into()),
+        ("RUSTCI_NAMESPACE".into(), (&job.namespace).into()),
+        ("RUSTCI_ATTEMPT".into(), job.attempt.to_string().into()),
+        ("RUSTCI_FENCE".into(), job.fence.to_string().into()),
+        ("RUSTCI_WORKSPACE".into(), workdir.into()),
+    ]
+}
+
+/// A value with a zero byte or a name with `=` cannot be in an environment; it is left out.
+fn set_all(variables: &mut Variables, entries: &[EnvEntry], environment: &Environment) {
+    for entry in entries {
+        let name = entry.name.as_bytes();
+        let value = value(entry, environment).filter(|value| !value.as_bytes().contains(&0));
+        match value {
+            Some(value) if !name.is_empty() && !name.contains(&b'=') && !name.contains(&0) => {
+                variables.insert((&entry.name).into(), value.to_owned());
+            }
+            _ => {
+                variables.remove(OsStr::new(&entry.name));
+            }
+        }
+    }
+}
+
+fn value<'a>(entry: &'a EnvEntry, environment: &'a Environment) -> Option<&'a OsStr> {
+    match entry.source.as_ref()? {
+        EnvSource::Value(value) => Some(OsStr::new(value)),
+        EnvSource::FromAgentEnv(name) => environment.source(name),
+    }
+}
+
+fn secrets(offer: &Offer, environment: &Environment) -> Secrets {
+    let of_steps = offer.steps.iter().flat_map(|step| &step.env);
+    let secret = of_steps.chain(&offer.base_env).filter(|entry| entry.secret);
+    Secrets::new(
+        secret
+            .filter_map(|entry| value(entry, environment))
+            .map(OsStr::as_bytes),
+    )
+}
