@@ -4,6 +4,7 @@
 pub mod args;
 pub mod cluster;
 pub mod failure;
+pub mod lint;
 pub mod manifest;
 pub mod output;
 pub mod params;

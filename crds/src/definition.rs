@@ -177,6 +177,7 @@ fn for_editors(schema: &mut Value) {
     if fields.contains_key("x-kubernetes-int-or-string") {
         fields.insert("type".into(), json!(["integer", "string"]));
     }
+    fields.extend(pattern(fields));
     fields.retain(|key, _| !key.starts_with("x-kubernetes-"));
     strip(fields, open);
     if let Some(Value::Object(properties)) = fields.get_mut("properties") {
@@ -187,6 +188,26 @@ fn for_editors(schema: &mut Value) {
             for_editors(inner);
         }
     }
+}
+
+/// A rule that is only a pattern, in the way editors know it.
+fn pattern(fields: &Map<String, Value>) -> Vec<(String, Value)> {
+    let rules = fields
+        .get("x-kubernetes-validations")
+        .and_then(Value::as_array);
+    let found = rules.into_iter().flatten().find_map(|rule| {
+        let (pattern, _) = rule["rule"]
+            .as_str()?
+            .strip_prefix("self.matches('")?
+            .split_once("')")?;
+        Some((pattern, rule["message"].clone()))
+    });
+    found.map_or_else(Vec::new, |(pattern, message)| {
+        vec![
+            ("pattern".into(), json!(pattern)),
+            ("patternErrorMessage".into(), message),
+        ]
+    })
 }
 
 fn strip(fields: &mut Map<String, Value>, open: bool) {

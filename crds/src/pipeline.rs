@@ -1,5 +1,9 @@
 //! The Pipeline: the definition that runs are made from.
 //! Must not hold anything of one execution.
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "each printer column has its own type"
+)]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube_derive::CustomResource;

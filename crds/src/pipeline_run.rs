@@ -1,5 +1,9 @@
 //! The PipelineRun: one execution of a pipeline and all that is kept of it in the cluster.
 //! Must not hold logs, pod statuses or unbounded outputs.
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "each printer column has its own type"
+)]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube_derive::CustomResource;

@@ -1,5 +1,9 @@
 //! The Runner: a pool that jobs take their place and defaults from.
 //! Must not hold the state of single jobs.
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "each printer column has its own type"
+)]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube_derive::CustomResource;

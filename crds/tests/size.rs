@@ -11,13 +11,6 @@ fn every_definition_is_smaller_than_128_kib_as_compact_json() {
             .expect("a definition is written as JSON")
             .len();
         let kind = &definition.spec.names.kind;
-        if std::env::var_os("PRINT").is_some() {
-            std::fs::write(
-                format!("/tmp/{kind}.json"),
-                serde_json::to_vec(&definition).unwrap(),
-            )
-            .unwrap();
-        }
         assert!(size < MOST_BYTES, "{kind} has {size} bytes");
     }
 }

@@ -11,9 +11,9 @@ use crate::duration;
 
 /// Bounds of the schema; the suite that compares both keeps them the same.
 pub(super) mod limit {
-    pub(crate) const JOBS: usize = 256;
+    pub(crate) const JOBS: usize = 400;
     pub(crate) const FINALLY: usize = 16;
-    pub(crate) const NEEDS: usize = 64;
+    pub(crate) const NEEDS: usize = 50;
     pub(crate) const STEPS: usize = 64;
     pub(crate) const ENV: usize = 64;
     pub(crate) const ENV_NAME: usize = 128;

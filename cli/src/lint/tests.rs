@@ -1,0 +1,222 @@
+//! What `rustci lint` says of mistakes, word for word.
+
+use std::path::Path;
+
+use super::*;
+
+fn lines(yaml: &str) -> Vec<String> {
+    let report = lint_text("ci.yaml", yaml);
+    text(&report, true).lines().map(str::to_owned).collect()
+}
+
+/// One finding, its marked source line left out.
+fn first(yaml: &str) -> String {
+    lines(yaml).swap_remove(0)
+}
+
+const HEAD: &str = "apiVersion: rustci.dev/v1alpha1\nkind: Pipeline\nmetadata: {name: ci}\n";
+
+fn pipeline(spec: &str) -> String {
+    format!("{HEAD}spec:\n{spec}")
+}
+
+const JOB: &str =
+    "  jobs:\n    - name: unit\n      image: busybox\n      steps:\n        - {name: a, run: b}\n";
+
+#[test]
+fn a_right_document_has_no_finding() {
+    assert_eq!(lines(&pipeline(JOB)), ["1 document checked, nothing wrong"]);
+}
+
+#[test]
+fn a_mistake_is_shown_with_its_place_its_line_and_its_remedy() {
+    let yaml = pipeline(
+        "  jobs:\n    - name: unit\n      imgae: busybox\n      image: busybox\n      steps:\n        - {name: a, run: b}\n",
+    );
+    assert_eq!(
+        lines(&yaml),
+        [
+            "ci.yaml:7:7: spec.jobs[0].imgae: unknown field \"spec.jobs[0].imgae\"; did you mean image?",
+            "  7 |       imgae: busybox",
+            "    |       ^",
+            "1 document checked, 1 mistake",
+        ]
+    );
+}
+
+#[test]
+fn a_missing_field_is_shown_at_what_lacks_it() {
+    let yaml = pipeline("  jobs:\n    - name: unit\n      image: busybox\n");
+    assert_eq!(
+        first(&yaml),
+        "ci.yaml:6:7: spec.jobs[0].steps: Required value; add steps"
+    );
+}
+
+#[test]
+fn a_need_that_does_not_exist_is_reported_once_and_with_the_near_name() {
+    let job = "    - {name: b, image: i, needs: [unti], steps: [{name: a, run: b}]}\n";
+    let report = lint_text("ci.yaml", &pipeline(&format!("{JOB}{job}")));
+    assert_eq!(report.findings.len(), 1, "{}", text(&report, false));
+    let finding = &report.findings[0];
+    assert_eq!((finding.line, finding.column), (10, 35));
+    assert_eq!(finding.field, "spec.jobs[1].needs[0]");
+    assert!(finding.remedy.contains("unit"), "{finding:?}");
+}
+
+#[test]
+fn a_mistake_in_an_expression_is_shown_at_its_column() {
+    let job = "    - name: b\n      image: i\n      env:\n        - {name: A, value: \"x ${{ params.nme }}\"}\n      steps: [{name: a, run: b}]\n";
+    let yaml = pipeline(&format!("  params: [{{name: name}}]\n{JOB}{job}"));
+    let report = lint_text("ci.yaml", &yaml);
+    assert_eq!(report.findings.len(), 1, "{}", text(&report, false));
+    let finding = &report.findings[0];
+    let marked: String = finding.source.chars().skip(finding.column - 1).collect();
+    assert!(
+        marked.starts_with("params.nme") || marked.starts_with("nme"),
+        "{marked}"
+    );
+}
+
+#[test]
+fn tabs_and_broken_syntax_are_shown_where_they_stand() {
+    let yaml = format!("{HEAD}spec:\n\tjobs: []\n");
+    assert_eq!(
+        first(&yaml),
+        "ci.yaml:5:1: the indentation has a tab; use spaces only"
+    );
+    let yaml = format!("{HEAD}spec: [\n");
+    assert!(first(&yaml).contains(": not YAML: "), "{}", first(&yaml));
+}
+
+#[test]
+fn a_document_after_a_broken_one_is_checked_too() {
+    let yaml = format!("a: [\n---\n{}", pipeline("  jobs: []\n"));
+    let report = lint_text("ci.yaml", &yaml);
+    assert_eq!(report.findings.len(), 2, "{}", text(&report, false));
+    assert_eq!(report.findings[1].line, 7);
+}
+
+#[test]
+fn a_key_that_stands_twice_is_a_mistake() {
+    let yaml = format!("{HEAD}kind: Pipeline\nspec:\n{JOB}");
+    assert_eq!(
+        first(&yaml),
+        "ci.yaml:4:1: the key kind is already on line 2; remove one of the two"
+    );
+}
+
+#[test]
+fn words_that_kubectl_reads_as_true_are_no_text() {
+    let yaml = pipeline(&format!("  env:\n    - {{name: A, value: yes}}\n{JOB}"));
+    assert_eq!(
+        first(&yaml),
+        "ci.yaml:6:24: spec.env[0].value: must be of type string: \"boolean\"; put the value in quotes"
+    );
+}
+
+#[test]
+fn aliases_and_merge_keys_are_followed() {
+    let yaml = pipeline(
+        "  jobs:\n    - &base\n      name: unit\n      image: busybox\n      steps: &steps\n        - {name: a, run: b}\n    - <<: *base\n      name: other\n      steps: *steps\n",
+    );
+    assert_eq!(lines(&yaml), ["1 document checked, nothing wrong"]);
+}
+
+#[test]
+fn an_alias_that_grows_without_end_is_refused() {
+    let mut yaml = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..8 {
+        let before = format!("*a{}", level - 1);
+        yaml.push_str(&format!(
+            "a{level}: &a{level} [{}]\n",
+            [before.as_str(); 10].join(", ")
+        ));
+    }
+    assert!(
+        first(&yaml).contains("has more than 1000000 values"),
+        "{}",
+        first(&yaml)
+    );
+}
+
+#[test]
+fn documents_of_others_are_passed_over_with_a_note() {
+    let yaml = format!(
+        "apiVersion: v1\nkind: ConfigMap\n---\n# nothing\n---\n{}",
+        pipeline(JOB)
+    );
+    assert_eq!(
+        lines(&yaml),
+        [
+            "ci.yaml:1: passed over: v1 ConfigMap is no kind of RustCI",
+            "1 document checked, nothing wrong",
+        ]
+    );
+    assert_eq!(lines(""), ["nothing to check: no document of RustCI found"]);
+}
+
+#[test]
+fn a_kind_or_version_that_is_almost_right_is_a_mistake() {
+    let yaml = "apiVersion: rustci.dev/v1alpha1\nkind: Pipelin\n";
+    assert_eq!(
+        first(yaml),
+        "ci.yaml:2:7: kind: there is no kind Pipelin; did you mean Pipeline?"
+    );
+    let yaml = "apiVersion: rustci.dev/v1\nkind: Runner\n";
+    assert_eq!(
+        first(yaml),
+        "ci.yaml:1:13: apiVersion: there is no version rustci.dev/v1; write apiVersion: rustci.dev/v1alpha1"
+    );
+}
+
+#[test]
+fn the_json_report_has_every_finding() {
+    let report = lint_text("ci.yaml", &pipeline("  jobs: []\n"));
+    let value: serde_json::Value = serde_json::from_str(&json(&report)).expect("a report is JSON");
+    assert_eq!(value["checked"], 1);
+    assert_eq!(value["findings"][0]["line"], 5);
+    assert_eq!(value["findings"][0]["field"], "spec.jobs");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_finding() {
+    let report = lint(&[PathBuf::from("/nowhere/ci.yaml")]);
+    assert!(
+        report.findings[0]
+            .message
+            .starts_with("cannot read the file"),
+        "{report:?}"
+    );
+}
+
+/// Lint says no where the API server says no, and nowhere else but for what only the planner
+/// knows: cycles and the like are in no example.
+#[test]
+fn every_example_of_the_schemas_has_the_verdict_of_its_folder() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds/examples");
+    let verdicts = |folder: &str| {
+        files(&examples.join(folder))
+            .expect("the examples are there")
+            .into_iter()
+            .map(|file| {
+                let report = lint(std::slice::from_ref(&file));
+                (file, report)
+            })
+    };
+    for (file, report) in verdicts("accepted") {
+        assert!(
+            report.is_clean(),
+            "{}:\n{}",
+            file.display(),
+            text(&report, false)
+        );
+    }
+    for (file, report) in verdicts("refused") {
+        assert!(!report.is_clean(), "{}", file.display());
+        for finding in &report.findings {
+            let told = !finding.remedy.is_empty() || finding.message.contains([':', ' ']);
+            assert!(told && finding.line > 1, "{finding:?}");
+        }
+    }
+}
