@@ -12,6 +12,7 @@ mod reason;
 mod schedule;
 mod start;
 mod stop;
+mod stuck;
 mod turn;
 mod upkeep;
 mod urgency;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use cel::{Program, Value};
+use cel::{ExecutionError, Program, Value};
 
 use super::values::Evaluator;
 use super::{Scope, check};
@@ -89,7 +89,7 @@ impl Template {
                 Part::Text(fixed) => text.push_str(fixed),
                 Part::Expression { source, program } => {
                     let result = evaluator.execute(program);
-                    let value = result.map_err(|error| explain(source, &error.to_string()))?;
+                    let value = result.map_err(|error| explain(source, &in_words(&error)))?;
                     text.push_str(&as_text(value).map_err(|error| explain(source, &error))?);
                 }
             }
@@ -103,6 +103,17 @@ impl Template {
 
 fn explain(source: &str, error: &str) -> String {
     format!("`${{{{ {source} }}}}` can't be evaluated: {error}")
+}
+
+fn in_words(error: &ExecutionError) -> String {
+    match error {
+        ExecutionError::NoSuchKey(key) => {
+            format!(
+                "there is no `{key}`; a step's outputs are those that it writes to $RUSTCI_OUTPUT"
+            )
+        }
+        other => other.to_string(),
+    }
 }
 
 fn as_text(value: Value) -> Result<String, String> {

@@ -105,7 +105,7 @@ fn values_are_put_where_expressions_stand() {
 
 #[test]
 fn what_only_shows_when_it_runs_is_an_error_with_the_expression() {
-    insta::assert_snapshot!(evaluate("${{ steps.s.outputs.nope }}").unwrap_err(), @"`${{ steps.s.outputs.nope }}` can't be evaluated: No such key: nope");
+    insta::assert_snapshot!(evaluate("${{ steps.s.outputs.nope }}").unwrap_err(), @"`${{ steps.s.outputs.nope }}` can't be evaluated: there is no `nope`; a step's outputs are those that it writes to $RUSTCI_OUTPUT");
     insta::assert_snapshot!(evaluate("${{ params.count / 0 }}").unwrap_err(), @"`${{ params.count / 0 }}` can't be evaluated: Division by zero of Int(3)");
     insta::assert_snapshot!(evaluate("${{ params.count + params.profile }}").unwrap_err(), @r#"`${{ params.count + params.profile }}` can't be evaluated: Unsupported binary operator 'add': Int(3), String("release")"#);
     insta::assert_snapshot!(evaluate("${{ jobs }}").unwrap_err(), @"`${{ jobs }}` can't be evaluated: the result is a map, not text, a number or true/false");

@@ -66,8 +66,13 @@ pub(crate) fn upsert(conditions: &mut Vec<Condition>, mut new: Condition) {
 pub(super) fn report_progress(turn: &mut Turn<'_>) {
     let active = turn.status.jobs.iter().any(is_active);
     let stop = find(&turn.status, STOPPING);
-    let reason = if stop.is_some() {
-        RunReason::Cancelling
+    let reason = if let Some(stop) = stop {
+        let is_timeout = stop.reason == RunReason::TimedOut.as_str();
+        if is_timeout {
+            RunReason::TimedOut
+        } else {
+            RunReason::Cancelling
+        }
     } else if turn.observed.run.spec.suspend && !active {
         RunReason::Suspended
     } else {
@@ -89,7 +94,7 @@ pub(super) fn report_unfinished(turn: &mut Turn<'_>, reason: RunReason, message:
 pub(super) fn report_end(turn: &mut Turn<'_>) {
     let reason = final_reason(&turn.status);
     let message = if reason == RunReason::Succeeded {
-        format!("all {} succeeded", count(turn.status.jobs.len(), "job"))
+        format!("{} succeeded", count(turn.status.jobs.len(), "job"))
     } else {
         let jobs = &turn.status.jobs;
         let succeeded = jobs
@@ -97,7 +102,9 @@ pub(super) fn report_end(turn: &mut Turn<'_>) {
             .filter(|job| job.state == JobState::Succeeded)
             .count();
         let head = format!("{succeeded} of {} succeeded", count(jobs.len(), "job"));
-        join(head, failures(jobs))
+        let stop = find(&turn.status, STOPPING);
+        let stopped = stop.map(|stop| stop.message.clone());
+        join(join(head, stopped), failures(jobs))
     };
     finish(turn, reason, message);
 }

@@ -7,11 +7,10 @@ use crds::{FailureClass, JobState};
 use jiff::Timestamp;
 
 use super::ending::Ending;
-use super::observed::{
-    AgentFact, JobOutcome, JobResult, PlacePhase, RefusalKind, Settings, StepPhase,
-};
+use super::observed::{AgentFact, JobOutcome, JobResult, PlacePhase, Settings, StepPhase};
 use super::reason::JobReason;
 use super::stop::Stop;
+use super::stuck::{by_place, starting};
 use crate::duration;
 use crate::validate::ValidJob;
 
@@ -49,7 +48,7 @@ pub(super) enum Judgement {
 
 impl Judgement {
     /// A wait that is normal for a while.
-    fn quiet(since: Timestamp, limit: Duration, ending: Ending) -> Self {
+    pub(super) fn quiet(since: Timestamp, limit: Duration, ending: Ending) -> Self {
         Self::Held {
             since,
             limit,
@@ -59,7 +58,7 @@ impl Judgement {
     }
 
     /// A wait for something that is wrong and may come right.
-    fn trouble(since: Timestamp, limit: Duration, ending: Ending) -> Self {
+    pub(super) fn trouble(since: Timestamp, limit: Duration, ending: Ending) -> Self {
         let meanwhile = Some((ending.reason, ending.message.clone()));
         Self::Held {
             since,
@@ -123,7 +122,7 @@ fn took_offer(agent: Option<&AgentFact>) -> bool {
     })
 }
 
-fn ended(attempt: &Attempt<'_>, ending: Ending) -> Judgement {
+pub(super) fn ended(attempt: &Attempt<'_>, ending: Ending) -> Judgement {
     Judgement::Ended(stopped_or(attempt, ending))
 }
 
@@ -237,7 +236,7 @@ fn by_interruption(attempt: &Attempt<'_>, result: &JobResult) -> Judgement {
         ) => Judgement::Ended(interrupted(reason, message)),
         Some(PlacePhase::Ended {
             reason, message, ..
-        }) if !cause(reason).is_none() => Judgement::Ended(interrupted(reason, message)),
+        }) if cause(reason).is_some() => Judgement::Ended(interrupted(reason, message)),
         // Its place may not yet be seen as going: what stopped an agent shows soon.
         Some(place) if place.is_alive() => Judgement::trouble(
             attempt.last_sign(),
@@ -270,7 +269,7 @@ impl Attempt<'_> {
             .unwrap_or(latest)
     }
 
-    fn pending_limit(&self) -> Duration {
+    pub(super) fn pending_limit(&self) -> Duration {
         self.job
             .pending_timeout
             .unwrap_or(self.settings.pending_timeout)
@@ -375,130 +374,6 @@ fn interrupted(reason: &str, message: &str) -> Ending {
     Ending::failed(job_reason, class, text)
 }
 
-/// Before the agent has taken the offer the place tells how far it is.
-fn by_place(attempt: &Attempt<'_>, place: &PlacePhase) -> Judgement {
-    match place {
-        PlacePhase::Creating => starting(attempt, "its pod was not seen in time"),
-        PlacePhase::Pending {
-            scheduled: Some(false),
-            message,
-            ..
-        } => {
-            let message = format!("no node fits its pod: {message}");
-            let class = FailureClass::Infrastructure;
-            pending_trouble(
-                attempt,
-                Ending::failed(JobReason::Unschedulable, class, message),
-            )
-        }
-        PlacePhase::Pending { message, .. } => starting(
-            attempt,
-            &format!("its pod did not start in time{}", colon(message)),
-        ),
-        PlacePhase::Waiting {
-            reason,
-            message,
-            since,
-        } => waiting(attempt, reason, message, *since),
-        PlacePhase::Running { since } => Judgement::quiet(
-            *since,
-            attempt.settings.agent_connect_timeout,
-            silent_agent(attempt),
-        ),
-        PlacePhase::Refused { kind, message, .. } => refused(attempt, *kind, message),
-        PlacePhase::Ended { .. } | PlacePhase::Deleting { .. } | PlacePhase::Gone { .. } => {
-            unreachable!("these end an attempt in any state and are judged first")
-        }
-    }
-}
-
-fn silent_agent(attempt: &Attempt<'_>) -> Ending {
-    let text = if attempt.agent.is_some_and(|agent| agent.connected) {
-        "its agent connected and did not take the job in time"
-    } else {
-        "its pod runs, but its agent did not connect in time: look at the pod's log, and whether \
-         network policies let it reach the operator over UDP"
-    };
-    Ending::failed(
-        JobReason::AgentNotConnected,
-        FailureClass::Infrastructure,
-        text,
-    )
-}
-
-fn refused(attempt: &Attempt<'_>, kind: RefusalKind, message: &str) -> Judgement {
-    let text = format!("the API server refused its pod: {message}");
-    match kind {
-        RefusalKind::Invalid | RefusalKind::Forbidden => {
-            let class = FailureClass::Configuration;
-            ended(attempt, Ending::failed(JobReason::PodRefused, class, text))
-        }
-        RefusalKind::Quota => {
-            let ending = Ending::failed(JobReason::QuotaExceeded, FailureClass::Quota, text);
-            pending_trouble(attempt, ending)
-        }
-        RefusalKind::Other => {
-            let class = FailureClass::Infrastructure;
-            pending_trouble(attempt, Ending::failed(JobReason::PodRefused, class, text))
-        }
-    }
-}
-
-fn waiting(attempt: &Attempt<'_>, reason: &str, message: &str, since: Timestamp) -> Judgement {
-    let settings = attempt.settings;
-    let image = attempt.job.spec.image.as_deref();
-    let image_failure = || {
-        let image = image.map_or_else(|| "its image".to_owned(), |image| format!("image {image}"));
-        let text = format!("{image} can't be pulled ({reason}){}", colon(message));
-        Ending::failed(JobReason::ImagePullFailed, FailureClass::ImagePull, text)
-    };
-    let configuration = |job_reason, text: &str| {
-        let text = format!("{text} ({reason}){}", colon(message));
-        Ending::failed(job_reason, FailureClass::Configuration, text)
-    };
-    match reason {
-        // No retry of the kubelet changes these.
-        "ErrImageNeverPull" | "InvalidImageName" => ended(attempt, image_failure()),
-        "ErrImagePull"
-        | "ImagePullBackOff"
-        | "RegistryUnavailable"
-        | "ImageInspectError"
-        | "SignatureValidationFailed" => {
-            Judgement::trouble(since, settings.image_pull_grace, image_failure())
-        }
-        "CreateContainerConfigError" => {
-            let text = "a Secret, ConfigMap or key that the job uses is missing";
-            let ending = configuration(JobReason::MissingReference, text);
-            Judgement::trouble(since, settings.missing_config_grace, ending)
-        }
-        "CreateContainerError"
-        | "RunContainerError"
-        | "StartError"
-        | "ContainerCannotRun"
-        | "PostStartHookError"
-        | "CrashLoopBackOff" => {
-            let ending =
-                configuration(JobReason::ContainerStartFailed, "its container can't start");
-            Judgement::trouble(since, settings.missing_config_grace, ending)
-        }
-        _ => {
-            let text = format!("its pod did not start in time ({reason}){}", colon(message));
-            starting(attempt, &text)
-        }
-    }
-}
-
-/// The normal wait for a place.
-fn starting(attempt: &Attempt<'_>, message: &str) -> Judgement {
-    let class = FailureClass::Infrastructure;
-    let ending = Ending::failed(JobReason::PodStarting, class, message);
-    Judgement::quiet(attempt.assigned, attempt.pending_limit(), ending)
-}
-
-fn pending_trouble(attempt: &Attempt<'_>, ending: Ending) -> Judgement {
-    Judgement::trouble(attempt.assigned, attempt.pending_limit(), ending)
-}
-
 fn or(message: &str, otherwise: &str) -> String {
     if message.is_empty() {
         otherwise.to_owned()
@@ -507,7 +382,7 @@ fn or(message: &str, otherwise: &str) -> String {
     }
 }
 
-fn colon(message: &str) -> String {
+pub(super) fn colon(message: &str) -> String {
     if message.is_empty() {
         String::new()
     } else {

@@ -84,7 +84,7 @@ fn decide(turn: &mut Turn<'_>, pipeline: &ValidPipeline) -> Option<Stop> {
     let limit = pipeline.timeout.unwrap_or(turn.settings().run_timeout);
     let is_timeout = turn.is_over(started, limit);
     let (reason, message) = if turn.observed.run.spec.cancel {
-        (RunReason::Cancelled, "spec.cancel is true".to_owned())
+        (RunReason::Cancelled, "the run was cancelled".to_owned())
     } else if is_timeout {
         (
             RunReason::TimedOut,

@@ -3,4 +3,5 @@
 
 mod simulation;
 mod stories;
+mod troubles;
 mod world;

@@ -166,11 +166,10 @@ fn a_step_variable_replaces_the_one_of_job_and_pipeline() {
 #[test]
 fn a_run_names_exactly_one_pipeline() {
     let mut spec = PipelineRunSpec::default();
-    assert_eq!(
+    assert!(
         validate_run(&spec).unwrap_err()[0]
             .message
-            .contains("neither"),
-        true
+            .contains("neither")
     );
     spec.pipeline_ref = Some(crds::PipelineRef {
         name: "p".to_owned(),

@@ -50,6 +50,13 @@ pub(super) fn pipeline(jobs: Vec<Job>, finally_jobs: Vec<Job>) -> PipelineSpec {
     }
 }
 
+/// A run of one job that was started.
+pub(super) fn single() -> World {
+    let mut world = World::new(pipeline(vec![job("build", &[])], vec![]));
+    world.turn();
+    world
+}
+
 impl World {
     pub(super) fn new(spec: PipelineSpec) -> Self {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
