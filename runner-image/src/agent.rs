@@ -1,7 +1,10 @@
 //! One agent: takes one job from the hub, runs it, and stays until its result and logs are safe.
 //! Must not lose a result: it is written for the kubelet before it is sent.
 
+use std::fs::OpenOptions;
 use std::future::Future;
+use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,12 +105,21 @@ async fn serve_session(
     let mut logs = JoinSet::new();
     let result = run(session, desk, (&key, &offer), config, &mut stop, &mut logs).await;
     if let Some(path) = &config.termination_log
-        && let Err(error) = std::fs::write(path, termination::encode(&result))
+        && let Err(error) = leave_result(path, &result)
     {
         tracing::warn!(path = %path.display(), %error, "cannot write the termination message");
     }
     let delivered = deliver(session, &result, logs, config, stop).await;
     Ok(JobEnd { result, delivered })
+}
+
+/// The kubelet makes the file; where there is none, nobody reads it.
+fn leave_result(path: &Path, result: &JobResult) -> io::Result<()> {
+    match OpenOptions::new().write(true).truncate(true).open(path) {
+        Ok(mut file) => file.write_all(termination::encode(result).as_bytes()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 async fn run(

@@ -8,6 +8,7 @@ mod config;
 mod course;
 mod desk;
 pub mod environment;
+pub mod identity;
 mod job;
 pub mod local;
 pub mod log;
