@@ -142,3 +142,64 @@ fn a_used_up_quota_is_tried_again_until_the_pod_fits() {
     world.run_job("build");
     assert_eq!(verdict(world.status()), Verdict::Succeeded);
 }
+
+#[test]
+fn a_full_runner_is_waited_for_and_a_missing_one_is_named() {
+    let mut spec = pipeline(vec![job("a", &[]), job("b", &[])], vec![]);
+    spec.jobs
+        .iter_mut()
+        .for_each(|job| job.runner = Some("fast".to_owned()));
+    let mut world = World::new(spec);
+    world.turn();
+    assert_eq!(world.job("a").reason.as_deref(), Some("RunnerNotFound"));
+    let (name, spec) = ("fast".to_owned(), Some(crds::RunnerSpec::default()));
+    world.pools = vec![PoolFact {
+        name,
+        spec,
+        free: Some(1),
+    }];
+    world.turn();
+    assert_eq!(world.job("a").state, crds::JobState::Starting);
+    assert_eq!(world.job("b").reason.as_deref(), Some("WaitingForRunner"));
+    world.pools.clear();
+    world.pass(30);
+    world.turn();
+    assert_eq!(world.job("b").reason.as_deref(), Some("RunnerNotFound"));
+    assert_eq!(
+        world.job("b").failure_class,
+        Some(crds::FailureClass::Configuration)
+    );
+}
+
+#[test]
+fn outputs_of_more_than_32_kib_in_all_fail_the_job_that_exceeds_them() {
+    let mut build = job("build", &[]);
+    let value = "${{ steps.main.outputs.x }}".to_owned();
+    let output = |name: &str| crds::JobOutput {
+        name: name.to_owned(),
+        value: value.clone(),
+    };
+    build.outputs = vec![output("a"), output("b")];
+    let mut world = World::new(pipeline(vec![build], vec![]));
+    world.turn();
+    world.accept("build");
+    world.succeed("build");
+    let (step, name) = ("main".to_owned(), "x".to_owned());
+    let output = StepOutput {
+        step,
+        name,
+        value: "y".repeat(16 * 1024),
+    };
+    world.agents[0]
+        .result
+        .as_mut()
+        .unwrap()
+        .outputs
+        .push(output);
+    world.turn();
+    assert_eq!(
+        world.job("build").reason.as_deref(),
+        Some("OutputsTooLarge")
+    );
+    assert!(world.job("build").outputs.is_empty());
+}
