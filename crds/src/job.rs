@@ -19,7 +19,10 @@ use crate::rule::{
 #[schemars(extend("x-kubernetes-validations" = rules(&[JOB_HAS_IMAGE, NOT_ITSELF])))]
 pub struct Job {
     /// Name of the job, unique in the pipeline: a lower-case DNS label.
-    #[schemars(length(min = 1, max = MAX_LABEL), extend("x-kubernetes-validations" = rules(&[LABEL])))]
+    #[schemars(
+        length(min = 1, max = MAX_LABEL),
+        extend("x-kubernetes-validations" = rules(&[LABEL]))
+    )]
     pub name: String,
     /// Runner (pool) that gives the defaults for image and pod; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -39,7 +42,10 @@ pub struct Job {
     pub needs: Vec<String>,
     /// Environment of every step of the job.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = MAX_ENV), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(
+        length(max = MAX_ENV),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
     pub env: Vec<EnvVar>,
     /// Shell that runs the steps' scripts, as a command with arguments; `["/bin/sh", "-e"]` by
     /// default. The script's file name is added at the end.
@@ -51,15 +57,24 @@ pub struct Job {
     #[schemars(length(min = 1, max = 1024))]
     pub working_dir: Option<String>,
     /// Steps, in the order in which they run.
-    #[schemars(length(min = 1, max = MAX_STEPS), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(
+        length(min = 1, max = MAX_STEPS),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
     pub steps: Vec<Step>,
     /// Values for later jobs, made from the steps' outputs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = MAX_OUTPUTS), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(
+        length(max = MAX_OUTPUTS),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
     pub outputs: Vec<JobOutput>,
     /// Longest time for the steps, such as `20m`; `1h` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = MAX_DURATION), extend("x-kubernetes-validations" = rules(&[DURATION])))]
+    #[schemars(
+        length(min = 1, max = MAX_DURATION),
+        extend("x-kubernetes-validations" = rules(&[DURATION]))
+    )]
     pub timeout: Option<String>,
     /// Options of the job's pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,14 +86,20 @@ pub struct Job {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Step {
     /// Name of the step, unique in the job: a lower-case DNS label.
-    #[schemars(length(min = 1, max = MAX_LABEL), extend("x-kubernetes-validations" = rules(&[LABEL])))]
+    #[schemars(
+        length(min = 1, max = MAX_LABEL),
+        extend("x-kubernetes-validations" = rules(&[LABEL]))
+    )]
     pub name: String,
     /// The script, given to the shell as it stands; nothing is replaced in it.
     #[schemars(length(min = 1, max = 65536))]
     pub run: String,
     /// Environment of this step; wins over the job's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = MAX_ENV), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(
+        length(max = MAX_ENV),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
     pub env: Vec<EnvVar>,
     /// Shell of this step; the job's by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -90,7 +111,10 @@ pub struct Step {
     pub working_dir: Option<String>,
     /// Longest time for the step, such as `5m`; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = MAX_DURATION), extend("x-kubernetes-validations" = rules(&[DURATION])))]
+    #[schemars(
+        length(min = 1, max = MAX_DURATION),
+        extend("x-kubernetes-validations" = rules(&[DURATION]))
+    )]
     pub timeout: Option<String>,
 }
 
@@ -99,7 +123,10 @@ pub struct Step {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct JobOutput {
     /// Name of the output, unique in the job.
-    #[schemars(length(min = 1, max = MAX_IDENTIFIER), extend("x-kubernetes-validations" = rules(&[IDENTIFIER])))]
+    #[schemars(
+        length(min = 1, max = MAX_IDENTIFIER),
+        extend("x-kubernetes-validations" = rules(&[IDENTIFIER]))
+    )]
     pub name: String,
     /// The value, usually `${{ steps.STEP.outputs.NAME }}`.
     #[schemars(length(max = 4096))]
@@ -145,6 +172,9 @@ pub struct PodOptions {
     pub read_only_root_filesystem: Option<bool>,
     /// Longest time that the pod may wait for a node and its images, such as `10m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = MAX_DURATION), extend("x-kubernetes-validations" = rules(&[DURATION])))]
+    #[schemars(
+        length(min = 1, max = MAX_DURATION),
+        extend("x-kubernetes-validations" = rules(&[DURATION]))
+    )]
     pub pending_timeout: Option<String>,
 }

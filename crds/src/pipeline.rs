@@ -49,25 +49,40 @@ use crate::rule::{
     )
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = rules(&[NEEDS_EXIST, NEEDS_BOUNDED, FINALLY_NAMES])))]
+#[schemars(
+    extend("x-kubernetes-validations" = rules(&[NEEDS_EXIST, NEEDS_BOUNDED, FINALLY_NAMES]))
+)]
 pub struct PipelineSpec {
     /// Values that a run can set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = MAX_PARAMS), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(
+        length(max = MAX_PARAMS),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
     pub params: Vec<Param>,
     /// What starts a run by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub triggers: Option<Triggers>,
     /// Environment of every job.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = MAX_ENV), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(
+        length(max = MAX_ENV),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
     pub env: Vec<EnvVar>,
-    /// Longest time for the jobs of a run, such as `1h`; `finally` jobs come on top. `6h` by default.
+    /// Longest time for the jobs of a run, such as `1h`; `finally` jobs come on top. `6h` by
+    /// default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = MAX_DURATION), extend("x-kubernetes-validations" = rules(&[DURATION])))]
+    #[schemars(
+        length(min = 1, max = MAX_DURATION),
+        extend("x-kubernetes-validations" = rules(&[DURATION]))
+    )]
     pub timeout: Option<String>,
     /// The jobs.
-    #[schemars(length(min = 1, max = MAX_JOBS), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    #[schemars(
+        length(min = 1, max = MAX_JOBS),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
     pub jobs: Vec<Job>,
     /// Jobs that run at the end in any case: after success, failure, cancel and timeout.
     #[serde(default, rename = "finally", skip_serializing_if = "Vec::is_empty")]
@@ -86,7 +101,10 @@ pub struct PipelineSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Param {
     /// Name, unique in the pipeline.
-    #[schemars(length(min = 1, max = MAX_IDENTIFIER), extend("x-kubernetes-validations" = rules(&[IDENTIFIER])))]
+    #[schemars(
+        length(min = 1, max = MAX_IDENTIFIER),
+        extend("x-kubernetes-validations" = rules(&[IDENTIFIER]))
+    )]
     pub name: String,
     /// Type of the value; `string` by default.
     #[serde(default, rename = "type")]
@@ -175,7 +193,10 @@ pub struct Retention {
     pub failed: Option<u32>,
     /// Age at which any finished run goes, such as `14d`; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = MAX_DURATION), extend("x-kubernetes-validations" = rules(&[DURATION])))]
+    #[schemars(
+        length(min = 1, max = MAX_DURATION),
+        extend("x-kubernetes-validations" = rules(&[DURATION]))
+    )]
     pub ttl: Option<String>,
 }
 

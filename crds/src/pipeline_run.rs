@@ -134,7 +134,10 @@ pub struct PipelineRef {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NamedValue<V = String> {
     /// Name, unique in its list.
-    #[schemars(length(min = 1, max = MAX_IDENTIFIER), extend("x-kubernetes-validations" = rules(&[IDENTIFIER])))]
+    #[schemars(
+        length(min = 1, max = MAX_IDENTIFIER),
+        extend("x-kubernetes-validations" = rules(&[IDENTIFIER]))
+    )]
     pub name: String,
     /// Value.
     pub value: V,

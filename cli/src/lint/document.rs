@@ -79,7 +79,7 @@ fn unknown_kind(document: &Node, kind: &str) -> Problem {
 /// speak of the same: it knows the names around.
 fn problems(document: &Node, kind: &str, object: &Value) -> Vec<Problem> {
     let violations = offline::check(kind, object);
-    let planned = planned(kind, object);
+    let planned = planned(kind, &without_unknown(object, &violations));
     let mut problems = Vec::new();
     for violation in &violations {
         let is_rule = violation.remedy.is_empty();
@@ -104,6 +104,27 @@ fn is_within(field: &str, path: &str) -> bool {
     field
         .strip_prefix(path)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// The document as if its unknown fields were not there: they must not hide other mistakes.
+fn without_unknown(object: &Value, violations: &[Violation]) -> Value {
+    let mut object = object.clone();
+    for violation in violations.iter().filter(|violation| is_unknown(violation)) {
+        let mut segments = segments(&violation.path);
+        let field = segments.pop().unwrap_or_default();
+        let pointer: String = segments
+            .iter()
+            .map(|segment| format!("/{segment}"))
+            .collect();
+        if let Some(Value::Object(fields)) = object.pointer_mut(&pointer) {
+            fields.remove(&field);
+        }
+    }
+    object
+}
+
+fn is_unknown(violation: &Violation) -> bool {
+    violation.message.starts_with("unknown field")
 }
 
 /// What the planner says; nothing when the document can't be decoded, which the schema reports.
@@ -133,8 +154,7 @@ fn from_violation(document: &Node, violation: &Violation) -> Problem {
         .value
         .and_then(|node| node.value().as_str().map(str::to_owned));
     let candidates = || violation.choices.iter().map(String::as_str);
-    let is_unknown = violation.message.starts_with("unknown field");
-    let near = match is_unknown {
+    let near = match is_unknown(violation) {
         true => nearest(wrong, candidates()),
         false => value
             .as_deref()
@@ -146,7 +166,7 @@ fn from_violation(document: &Node, violation: &Violation) -> Problem {
     };
     let message = violation.message.trim_end_matches('.').to_owned();
     let mut problem = at(document, &violation.path, message, remedy);
-    if let (true, Some(key)) = (is_unknown, find(document, &violation.path).key) {
+    if let (true, Some(key)) = (is_unknown(violation), find(document, &violation.path).key) {
         (problem.line, problem.column) = (key.line, key.column);
     }
     problem

@@ -31,12 +31,19 @@ fn a_right_document_has_no_finding() {
 #[test]
 fn a_mistake_is_shown_with_its_place_its_line_and_its_remedy() {
     let yaml = pipeline(
-        "  jobs:\n    - name: unit\n      imgae: busybox\n      image: busybox\n      steps:\n        - {name: a, run: b}\n",
+        "  jobs:
+    - name: unit
+      imgae: busybox
+      image: busybox
+      steps:
+        - {name: a, run: b}
+",
     );
     assert_eq!(
         lines(&yaml),
         [
-            "ci.yaml:7:7: spec.jobs[0].imgae: unknown field \"spec.jobs[0].imgae\"; did you mean image?",
+            "ci.yaml:7:7: spec.jobs[0].imgae: unknown field \"spec.jobs[0].imgae\"; \
+             did you mean image?",
             "  7 |       imgae: busybox",
             "    |       ^",
             "1 document checked, 1 mistake",
@@ -66,7 +73,12 @@ fn a_need_that_does_not_exist_is_reported_once_and_with_the_near_name() {
 
 #[test]
 fn a_mistake_in_an_expression_is_shown_at_its_column() {
-    let job = "    - name: b\n      image: i\n      env:\n        - {name: A, value: \"x ${{ params.nme }}\"}\n      steps: [{name: a, run: b}]\n";
+    let job = "    - name: b
+      image: i
+      env:
+        - {name: A, value: \"x ${{ params.nme }}\"}
+      steps: [{name: a, run: b}]
+";
     let yaml = pipeline(&format!("  params: [{{name: name}}]\n{JOB}{job}"));
     let report = lint_text("ci.yaml", &yaml);
     assert_eq!(report.findings.len(), 1, "{}", text(&report, false));
@@ -111,14 +123,24 @@ fn words_that_kubectl_reads_as_true_are_no_text() {
     let yaml = pipeline(&format!("  env:\n    - {{name: A, value: yes}}\n{JOB}"));
     assert_eq!(
         first(&yaml),
-        "ci.yaml:6:24: spec.env[0].value: must be of type string: \"boolean\"; put the value in quotes"
+        "ci.yaml:6:24: spec.env[0].value: must be of type string: \"boolean\"; \
+         put the value in quotes"
     );
 }
 
 #[test]
 fn aliases_and_merge_keys_are_followed() {
     let yaml = pipeline(
-        "  jobs:\n    - &base\n      name: unit\n      image: busybox\n      steps: &steps\n        - {name: a, run: b}\n    - <<: *base\n      name: other\n      steps: *steps\n",
+        "  jobs:
+    - &base
+      name: unit
+      image: busybox
+      steps: &steps
+        - {name: a, run: b}
+    - <<: *base
+      name: other
+      steps: *steps
+",
     );
     assert_eq!(lines(&yaml), ["1 document checked, nothing wrong"]);
 }
@@ -166,7 +188,8 @@ fn a_kind_or_version_that_is_almost_right_is_a_mistake() {
     let yaml = "apiVersion: rustci.dev/v1\nkind: Runner\n";
     assert_eq!(
         first(yaml),
-        "ci.yaml:1:13: apiVersion: there is no version rustci.dev/v1; write apiVersion: rustci.dev/v1alpha1"
+        "ci.yaml:1:13: apiVersion: there is no version rustci.dev/v1; \
+         write apiVersion: rustci.dev/v1alpha1"
     );
 }
 
@@ -219,4 +242,70 @@ fn every_example_of_the_schemas_has_the_verdict_of_its_folder() {
             assert!(told && finding.line > 1, "{finding:?}");
         }
     }
+}
+
+/// The document for the two tests below, with the first variable's value left open.
+fn many_mistakes(value: &str) -> String {
+    pipeline(&format!(
+        "  timeuot: 1h
+  jobs:
+    - name: unit
+      steps:
+        - {{name: a, run: echo, timeout: soon}}
+    - name: b
+      image: x
+      needs: [unti, c]
+      env:
+        - {{name: 1A, value: {value}}}
+      steps:
+        - {{name: Bad Name, run: x}}
+    - {{name: c, image: x, needs: [b], steps: [{{name: a, run: b}}]}}
+"
+    ))
+}
+
+#[test]
+fn all_mistakes_of_a_document_come_at_once_and_each_once() {
+    let report = lint_text("ci.yaml", &many_mistakes("five"));
+    insta::assert_snapshot!(text(&report, false), @r#"
+    ci.yaml:5:3: spec.timeuot: unknown field "spec.timeuot"; did you mean timeout?
+      5 |   timeuot: 1h
+        |   ^
+    ci.yaml:7:7: spec.jobs[0]: the job `unit` has neither image nor runner; set image, or name a Runner that has one
+      7 |     - name: unit
+        |       ^
+    ci.yaml:9:41: spec.jobs[0].steps[0].timeout: `s` is not expected here; write numbers with the units d, h, m, s, largest first, such as `90s`, `20m`, `1h30m`, `14d`
+      9 |         - {name: a, run: echo, timeout: soon}
+        |                                         ^
+    ci.yaml:12:7: spec.jobs[1].needs: the jobs wait for each other: b needs c needs b; remove one of these needs
+      12 |       needs: [unti, c]
+         |       ^
+    ci.yaml:12:15: spec.jobs[1].needs[0]: no job is named `unti`; did you mean `unit`?
+      12 |       needs: [unti, c]
+         |               ^
+    ci.yaml:14:18: spec.jobs[1].env[0].name: should match '^[A-Za-z_][A-Za-z0-9_]*$'; use letters, digits and '_' only, and do not start with a digit
+      14 |         - {name: 1A, value: five}
+         |                  ^
+    ci.yaml:16:18: spec.jobs[1].steps[0].name: `Bad Name` is no name for a job or step; use lower-case letters, digits and `-`, with a letter or digit at both ends
+      16 |         - {name: Bad Name, run: x}
+         |                  ^
+    1 document checked, 7 mistakes
+    "#);
+}
+
+#[test]
+fn a_value_of_the_wrong_type_hides_the_rules_as_it_does_on_the_server() {
+    let report = lint_text("ci.yaml", &many_mistakes("5"));
+    insta::assert_snapshot!(text(&report, false), @r#"
+    ci.yaml:5:3: spec.timeuot: unknown field "spec.timeuot"; did you mean timeout?
+      5 |   timeuot: 1h
+        |   ^
+    ci.yaml:14:18: spec.jobs[1].env[0].name: should match '^[A-Za-z_][A-Za-z0-9_]*$'; use letters, digits and '_' only, and do not start with a digit
+      14 |         - {name: 1A, value: 5}
+         |                  ^
+    ci.yaml:14:29: spec.jobs[1].env[0].value: must be of type string: "integer"; put the value in quotes
+      14 |         - {name: 1A, value: 5}
+         |                             ^
+    1 document checked, 3 mistakes
+    "#);
 }
