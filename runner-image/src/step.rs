@@ -308,9 +308,11 @@ async fn pump(output: Option<&pipe::Receiver>, log: &mut StepLog) -> io::Result<
 
 /// The first request to stop; never returns when none can come any more.
 async fn requested(stop: &mut watch::Receiver<Option<StopRequest>>) -> StopRequest {
-    match stop.wait_for(Option::is_some).await {
-        Ok(request) => request.expect("waited for a request"),
-        Err(_) => std::future::pending().await,
+    // The request is copied out first: what the watch lends must not live across an await.
+    let request = stop.wait_for(Option::is_some).await.map(|request| *request);
+    match request {
+        Ok(Some(request)) => request,
+        Ok(None) | Err(_) => std::future::pending().await,
     }
 }
 
