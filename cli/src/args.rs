@@ -93,9 +93,15 @@ pub enum Output {
 /// Options of `rustci lint`.
 #[derive(Args, Debug)]
 pub struct LintArguments {
-    /// Files to check
+    /// Files to check, or folders of them
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
+    /// Tell also which documents were passed over
+    #[arg(long, short = 'v')]
+    pub verbose: bool,
+    /// How to print
+    #[arg(long, short = 'o', value_enum, default_value_t = Output::Text)]
+    pub output: Output,
 }
 
 /// Which cluster and namespace.

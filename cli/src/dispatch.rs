@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches};
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Arguments, Command, Shell};
+use crate::args::{Arguments, Command, LintArguments, Output, Shell};
 use crate::failure::Failure;
 use crate::verdict::Verdict;
 use crate::{cluster, lint, local};
@@ -61,7 +61,7 @@ fn dispatch(command: Command) -> Result<Verdict, Failure> {
     let out = &mut io::stdout();
     let result = match command {
         Command::Run(arguments) => runtime.block_on(local::run(&arguments)),
-        Command::Lint(arguments) => lint_files(&arguments.files, out),
+        Command::Lint(arguments) => check(&arguments, out),
         Command::Logs(arguments) => runtime.block_on(cluster::logs(&arguments)),
         Command::Get(arguments) => runtime.block_on(cluster::get(&arguments, out)),
         Command::Cancel(arguments) => runtime.block_on(cluster::cancel(&arguments, out)),
@@ -73,6 +73,21 @@ fn dispatch(command: Command) -> Result<Verdict, Failure> {
     result
 }
 
+fn check(arguments: &LintArguments, out: &mut dyn Write) -> Result<Verdict, Failure> {
+    let report = lint::lint(&arguments.files);
+    let text = match arguments.output {
+        Output::Text => lint::text(&report, arguments.verbose),
+        Output::Json => lint::json(&report),
+    };
+    print(&text, out)?;
+    Ok(if report.is_clean() { Verdict::Succeeded } else { Verdict::Usage })
+}
+
+fn print(text: &str, out: &mut dyn Write) -> Result<(), Failure> {
+    out.write_all(text.as_bytes())
+        .map_err(|error| Failure::infrastructure(format!("cannot print: {error}")))
+}
+
 fn completion(shell: Shell, out: &mut dyn Write) -> Result<Verdict, Failure> {
     let shell = match shell {
         Shell::Bash => clap_complete::Shell::Bash,
@@ -81,7 +96,6 @@ fn completion(shell: Shell, out: &mut dyn Write) -> Result<Verdict, Failure> {
     };
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "rustci", &mut script);
-    out.write_all(&script)
-        .map_err(|error| Failure::infrastructure(format!("cannot print: {error}")))?;
+    print(&String::from_utf8_lossy(&script), out)?;
     Ok(Verdict::Succeeded)
 }

@@ -3,8 +3,10 @@
 
 pub mod args;
 pub mod cluster;
+pub mod dispatch;
 pub mod failure;
 pub mod lint;
+pub mod local;
 pub mod manifest;
 pub mod output;
 pub mod params;

@@ -309,3 +309,17 @@ fn a_value_of_the_wrong_type_hides_the_rules_as_it_does_on_the_server() {
     1 document checked, 3 mistakes
     "#);
 }
+
+#[test]
+fn the_examples_for_users_are_right_but_for_the_one_with_a_mistake() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let report = lint(&[folder]);
+    assert!(report.checked > 0);
+    let is_meant = |finding: &Finding| finding.file.ends_with("with-mistake.yaml");
+    assert!(report.findings.iter().any(is_meant));
+    assert!(
+        report.findings.iter().all(is_meant),
+        "{}",
+        text(&report, false)
+    );
+}

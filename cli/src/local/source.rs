@@ -5,15 +5,12 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use storage::{LogKey, Logs};
+use storage::{Follow, LogKey, Logs};
 use tokio::sync::{mpsc, watch};
 
 use super::prepare::NAMESPACE;
 use crate::failure::chain;
 use crate::view::{JobProgress, LogSource, Piece, StepKey};
-
-/// Bytes read at once.
-const READ_BYTES: usize = 256 * 1024;
 
 /// The logs of one run.
 pub(super) struct StoredLogs {
@@ -40,31 +37,20 @@ impl StoredLogs {
             attempt: key.attempt,
             step: key.index,
         };
-        let mut status = self.logs.watch(&stored);
-        let mut offset = 0;
-        loop {
-            // Both are looked at before the read: what comes later wakes the wait below.
-            let ended = progress.borrow_and_update().ended;
-            let known = *status.borrow_and_update();
-            let bytes = self.logs.read(&stored, offset, READ_BYTES).await;
-            let bytes = bytes.map_err(|error| {
+        let ended = async move {
+            // A view that is gone is an end too.
+            let _ = progress.wait_for(|progress| progress.ended).await;
+        };
+        let mut follow = Follow::new(self.logs.clone(), stored, 0, ended);
+        while let Some(piece) = follow.next().await {
+            let bytes = piece.map_err(|error| {
                 format!("cannot read the log of {}/{}: {}", key.job, key.step, chain(&error))
             })?;
-            if !bytes.is_empty() {
-                offset += bytes.len() as u64;
-                if pieces.send(Piece::Bytes(key.clone(), bytes)).await.is_err() {
-                    return Ok(());
-                }
-                continue;
-            }
-            if ended || (known.closed && offset >= known.end) {
-                return Ok(());
-            }
-            tokio::select! {
-                changed = status.changed() => changed.map_err(|_| "the storage is closed")?,
-                changed = progress.changed() => changed.map_err(|_| "the view is closed")?,
+            if pieces.send(Piece::Bytes(key.clone(), bytes)).await.is_err() {
+                break;
             }
         }
+        Ok(())
     }
 }
 

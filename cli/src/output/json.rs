@@ -162,7 +162,7 @@ mod tests {
         {"event":"job","job":"fell","state":"Failed","reason":"StepFailed"}
         {"event":"log","job":"fell","step":"saw","text":"a \"b\" �"}
         {"event":"notice","text":"wait"}
-        {"event":"end","run":"forest-1","result":"Failed","exitCode":1,"durationMillis":null,"jobs":[{"name":"fell","state":"Failed","reason":"StepFailed","attempt":0,"fence":0}]}
+        {"event":"end","result":"Failed","exitCode":1,"durationMillis":null,"run":{"apiVersion":"rustci.dev/v1alpha1","kind":"PipelineRun","metadata":{"name":"forest-1"},"spec":{"suspend":false,"cancel":false},"status":{"jobs":[{"name":"fell","state":"Failed","reason":"StepFailed","attempt":0,"fence":0}]}}}
         "#);
     }
 }

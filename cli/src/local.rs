@@ -1,0 +1,121 @@
+//! `rustci run`: a whole run on this machine, with the cluster's planner, hub, agent and storage.
+//! Must not behave differently from the cluster where the difference can be avoided.
+
+mod agent;
+mod convert;
+mod driver;
+mod folder;
+mod places;
+mod prepare;
+mod signals;
+mod source;
+
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crds::RunnerSpec;
+use jiff::Timestamp;
+use kube::ResourceExt;
+use storage::{FsLogs, Logs};
+use tokio::sync::mpsc;
+
+use crate::args::{Output, RunArguments};
+use crate::failure::{Failure, chain};
+use crate::lint;
+use crate::output::Printer;
+use crate::output::json::JsonPrinter;
+use crate::output::screen::Screen;
+use crate::output::text::TextPrinter;
+use crate::verdict::Verdict;
+use crate::view::{self, Selection, View};
+use agent::Exchange;
+use driver::{DriveEnd, Driver};
+use folder::RunFolder;
+use places::Places;
+use prepare::Prepared;
+use signals::Stops;
+use source::StoredLogs;
+
+/// States of the run that may wait to be shown; when there are more, only the newest count.
+const UPDATES: usize = 1024;
+
+/// Runs a pipeline to its end and shows it.
+pub async fn run(arguments: &RunArguments) -> Result<Verdict, Failure> {
+    let now = Timestamp::now();
+    refuse_mistakes(&arguments.file)?;
+    let prepared = prepare::prepare(arguments, now)?;
+    let workdir = arguments.workdir.as_deref().map(existing_directory).transpose()?;
+    let mut stops = Stops::listen()?;
+    let folder = Arc::new(RunFolder::create(Path::new("."), &prepared.run.name_any())?);
+    let logs: Arc<dyn Logs> = Arc::new(FsLogs::open(folder.root().to_owned()).map_err(|error| {
+        Failure::infrastructure(format!("cannot open the logs in .rustci: {}", chain(&error)))
+    })?);
+    let source = Arc::new(StoredLogs::new(logs.clone(), prepared.run.name_any()));
+    let (updates, received) = mpsc::channel(UPDATES);
+    let view = View::new(printer(arguments.output), source, Selection::default());
+    // A terminal that does not take the output must not hold up the run: a thread of its own.
+    let runtime = tokio::runtime::Handle::current();
+    let shown = tokio::task::spawn_blocking(move || runtime.block_on(view.show(received)));
+
+    let Prepared { run, pipeline, spec, values } = prepared;
+    let mut exchange = Exchange::open(logs).await?;
+    let pool = RunnerSpec { max: Some(max_parallel(arguments)), ..RunnerSpec::default() };
+    let driver = Driver {
+        run,
+        pipeline,
+        spec,
+        hub: exchange.hub.clone(),
+        places: Places::new(folder.clone(), workdir, values, exchange.meeting_place.clone()),
+        folder,
+        settings: prepare::settings(),
+        pool,
+        started: now,
+        updates,
+    };
+    let end = driver.drive(&mut exchange.events, &mut stops).await;
+    exchange.close().await;
+    let verdict = match end {
+        DriveEnd::Killed => return Ok(Verdict::Cancelled),
+        DriveEnd::Ended(verdict) => verdict,
+    };
+    tokio::select! {
+        shown = shown => {
+            let shown = shown.map_err(|error| Failure::infrastructure(error.to_string()))?;
+            shown.map_err(|error| view::closed(&error))?;
+        }
+        // The output is not taken, and the user does not want to wait for it.
+        () = stops.next() => {}
+    }
+    Ok(verdict)
+}
+
+/// Refuses a file with mistakes, with the report of `rustci lint`.
+fn refuse_mistakes(file: &Path) -> Result<(), Failure> {
+    let report = lint::lint(&[file.to_owned()]);
+    if report.is_clean() {
+        return Ok(());
+    }
+    let text = lint::text(&report, false);
+    Err(Failure::usage(format!("{} has mistakes\n{}", file.display(), text.trim_end())))
+}
+
+fn existing_directory(path: &Path) -> Result<PathBuf, Failure> {
+    let wrong = |why: &str| {
+        Failure::usage(format!("--workdir {}: {why}; name an existing directory", path.display()))
+    };
+    let path = path.canonicalize().map_err(|error| wrong(&error.to_string()))?;
+    if path.is_dir() { Ok(path) } else { Err(wrong("it is not a directory")) }
+}
+
+fn printer(output: Output) -> Box<dyn Printer> {
+    match output {
+        Output::Text => Box::new(TextPrinter::new(Screen::stdout())),
+        Output::Json => Box::new(JsonPrinter::new(BufWriter::new(io::stdout()))),
+    }
+}
+
+fn max_parallel(arguments: &RunArguments) -> u32 {
+    let processors = || std::thread::available_parallelism().map_or(1, |count| count.get());
+    arguments.max_parallel.unwrap_or_else(|| u32::try_from(processors()).unwrap_or(1))
+}
