@@ -49,8 +49,13 @@ fn command_named_as(program: &OsString) -> clap::Command {
 
 /// Turns on the program's own log, on standard error, when it is asked for.
 fn log_to_stderr() {
-    let Ok(filter) = EnvFilter::try_from_env(LOG_VARIABLE) else { return };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let Ok(filter) = EnvFilter::try_from_env(LOG_VARIABLE) else {
+        return;
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .init();
 }
 
 fn dispatch(command: Command) -> Result<Verdict, Failure> {
@@ -80,7 +85,11 @@ fn check(arguments: &LintArguments, out: &mut dyn Write) -> Result<Verdict, Fail
         Output::Json => lint::json(&report),
     };
     print(&text, out)?;
-    Ok(if report.is_clean() { Verdict::Succeeded } else { Verdict::Usage })
+    Ok(if report.is_clean() {
+        Verdict::Succeeded
+    } else {
+        Verdict::Usage
+    })
 }
 
 fn print(text: &str, out: &mut dyn Write) -> Result<(), Failure> {

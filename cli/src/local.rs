@@ -45,12 +45,20 @@ pub async fn run(arguments: &RunArguments) -> Result<Verdict, Failure> {
     let now = Timestamp::now();
     refuse_mistakes(&arguments.file)?;
     let prepared = prepare::prepare(arguments, now)?;
-    let workdir = arguments.workdir.as_deref().map(existing_directory).transpose()?;
+    let workdir = arguments
+        .workdir
+        .as_deref()
+        .map(existing_directory)
+        .transpose()?;
     let mut stops = Stops::listen()?;
     let folder = Arc::new(RunFolder::create(Path::new("."), &prepared.run.name_any())?);
-    let logs: Arc<dyn Logs> = Arc::new(FsLogs::open(folder.root().to_owned()).map_err(|error| {
-        Failure::infrastructure(format!("cannot open the logs in .rustci: {}", chain(&error)))
-    })?);
+    let logs: Arc<dyn Logs> =
+        Arc::new(FsLogs::open(folder.root().to_owned()).map_err(|error| {
+            Failure::infrastructure(format!(
+                "cannot open the logs in .rustci: {}",
+                chain(&error)
+            ))
+        })?);
     let source = Arc::new(StoredLogs::new(logs.clone(), prepared.run.name_any()));
     let (updates, received) = mpsc::channel(UPDATES);
     let view = View::new(printer(arguments.output), source, Selection::default());
@@ -58,15 +66,28 @@ pub async fn run(arguments: &RunArguments) -> Result<Verdict, Failure> {
     let runtime = tokio::runtime::Handle::current();
     let shown = tokio::task::spawn_blocking(move || runtime.block_on(view.show(received)));
 
-    let Prepared { run, pipeline, spec, values } = prepared;
+    let Prepared {
+        run,
+        pipeline,
+        spec,
+        values,
+    } = prepared;
     let mut exchange = Exchange::open(logs).await?;
-    let pool = RunnerSpec { max: Some(max_parallel(arguments)), ..RunnerSpec::default() };
+    let pool = RunnerSpec {
+        max: Some(max_parallel(arguments)),
+        ..RunnerSpec::default()
+    };
     let driver = Driver {
         run,
         pipeline,
         spec,
         hub: exchange.hub.clone(),
-        places: Places::new(folder.clone(), workdir, values, exchange.meeting_place.clone()),
+        places: Places::new(
+            folder.clone(),
+            workdir,
+            values,
+            exchange.meeting_place.clone(),
+        ),
         folder,
         settings: prepare::settings(),
         pool,
@@ -97,15 +118,28 @@ fn refuse_mistakes(file: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     let text = lint::text(&report, false);
-    Err(Failure::usage(format!("{} has mistakes\n{}", file.display(), text.trim_end())))
+    Err(Failure::usage(format!(
+        "{} has mistakes\n{}",
+        file.display(),
+        text.trim_end()
+    )))
 }
 
 fn existing_directory(path: &Path) -> Result<PathBuf, Failure> {
     let wrong = |why: &str| {
-        Failure::usage(format!("--workdir {}: {why}; name an existing directory", path.display()))
+        Failure::usage(format!(
+            "--workdir {}: {why}; name an existing directory",
+            path.display()
+        ))
     };
-    let path = path.canonicalize().map_err(|error| wrong(&error.to_string()))?;
-    if path.is_dir() { Ok(path) } else { Err(wrong("it is not a directory")) }
+    let path = path
+        .canonicalize()
+        .map_err(|error| wrong(&error.to_string()))?;
+    if path.is_dir() {
+        Ok(path)
+    } else {
+        Err(wrong("it is not a directory"))
+    }
 }
 
 fn printer(output: Output) -> Box<dyn Printer> {
@@ -117,5 +151,7 @@ fn printer(output: Output) -> Box<dyn Printer> {
 
 fn max_parallel(arguments: &RunArguments) -> u32 {
     let processors = || std::thread::available_parallelism().map_or(1, |count| count.get());
-    arguments.max_parallel.unwrap_or_else(|| u32::try_from(processors()).unwrap_or(1))
+    arguments
+        .max_parallel
+        .unwrap_or_else(|| u32::try_from(processors()).unwrap_or(1))
 }

@@ -260,48 +260,4 @@ impl Trouble {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key() -> StepKey {
-        StepKey {
-            job: "fell".to_owned(),
-            attempt: 2,
-            index: 3,
-            step: "saw".to_owned(),
-        }
-    }
-
-    #[test]
-    fn a_log_is_read_through_the_service_proxy() {
-        let access = LogAccess {
-            service: "ci/rustci-api:8080".to_owned(),
-            token: "t".to_owned(),
-        };
-        assert_eq!(
-            log_path(&access, "copse", "u-1", &key()).unwrap(),
-            "/api/v1/namespaces/ci/services/http:rustci-api:8080/proxy/v1/namespaces/copse/runs/\
-             u-1/jobs/fell/attempts/2/steps/3/log"
-        );
-    }
-
-    #[test]
-    fn a_service_without_namespace_or_port_is_refused() {
-        for service in ["rustci-api:8080", "ci/rustci-api"] {
-            let access = LogAccess {
-                service: service.to_owned(),
-                token: String::new(),
-            };
-            let text = log_path(&access, "copse", "u-1", &key()).unwrap_err();
-            assert_eq!(text, format!("`{service}` is no NAMESPACE/NAME:PORT"));
-        }
-    }
-
-    #[test]
-    fn waits_grow_to_a_limit() {
-        let mut trouble = Trouble::default();
-        let waits: Vec<_> = (0..8).map(|_| trouble.next_wait()).collect();
-        assert_eq!((waits[0], waits[1]), (FIRST_WAIT, FIRST_WAIT * 2));
-        assert_eq!(waits[7], LONGEST_WAIT);
-    }
-}
+mod tests;

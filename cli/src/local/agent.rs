@@ -41,11 +41,19 @@ impl Exchange {
         let meeting_place = MemoryHub::new(id.clone());
         // Nothing leaves the process, so there is nobody to trust.
         let nobody = IdentityStore::anonymous(TrustBundle::empty(id.trust_domain().clone()));
-        let server = Server::builder(nobody, hub.clone()).memory(&meeting_place).start().await;
+        let server = Server::builder(nobody, hub.clone())
+            .memory(&meeting_place)
+            .start()
+            .await;
         let server = server.map_err(|error| {
             Failure::infrastructure(format!("cannot start the hub: {}", chain(&error)))
         })?;
-        Ok(Self { hub, events, meeting_place, server })
+        Ok(Self {
+            hub,
+            events,
+            meeting_place,
+            server,
+        })
     }
 
     /// Ends every session.
@@ -60,11 +68,17 @@ struct NoCertificates;
 #[async_trait]
 impl Issuer for NoCertificates {
     async fn issue(&self, _: &str, _: &[u8]) -> Result<IssuedIdentity, CallError> {
-        Err(CallError::new(Code::PermissionDenied, "a local run issues no certificates"))
+        Err(CallError::new(
+            Code::PermissionDenied,
+            "a local run issues no certificates",
+        ))
     }
 
     async fn renew(&self, _: &SpiffeId, _: &[u8]) -> Result<IssuedIdentity, CallError> {
-        Err(CallError::new(Code::PermissionDenied, "a local run issues no certificates"))
+        Err(CallError::new(
+            Code::PermissionDenied,
+            "a local run issues no certificates",
+        ))
     }
 }
 
@@ -93,7 +107,13 @@ pub(super) struct AgentPlan {
 /// Runs one agent to its end; the exit code is the one that it has in a pod. Dropping the future
 /// kills the job's processes.
 pub(super) async fn run(plan: AgentPlan, stop: watch::Receiver<bool>) -> Result<i32, String> {
-    let AgentPlan { id, workdir, state_dir, sources, hub } = plan;
+    let AgentPlan {
+        id,
+        workdir,
+        state_dir,
+        sources,
+        hub,
+    } = plan;
     let mut agent = LocalAgent::new(hub, id, workdir, state_dir);
     agent.config.environment = Environment::of_this_process().with_sources(sources);
     let end = agent.run(stop).await.map_err(|error| chain(&error))?;
@@ -106,7 +126,13 @@ pub(super) fn facts(hub: &Hub, run_uid: &str) -> Vec<AgentFact> {
 }
 
 fn fact(facts: &AgentFacts) -> AgentFact {
-    let AgentFacts { key, connected, accepted_at, steps, result } = facts;
+    let AgentFacts {
+        key,
+        connected,
+        accepted_at,
+        steps,
+        result,
+    } = facts;
     AgentFact {
         job: key.job.clone(),
         attempt: key.attempt,
@@ -120,7 +146,11 @@ fn fact(facts: &AgentFacts) -> AgentFact {
 
 /// Steps at their indexes; those that were not reported are pending.
 fn in_order(reports: &[runner_messages::StepReport]) -> Vec<StepFact> {
-    let count = reports.iter().map(|report| report.index as usize + 1).max().unwrap_or(0);
+    let count = reports
+        .iter()
+        .map(|report| report.index as usize + 1)
+        .max()
+        .unwrap_or(0);
     let mut facts = vec![StepFact::default(); count.min(runner_messages::MAX_STEPS)];
     for report in reports {
         if let Some(fact) = facts.get_mut(report.index as usize) {
@@ -144,13 +174,25 @@ mod tests {
             state: runner_messages::StepPhase::Running.into(),
             ..StepReport::default()
         };
-        let phases: Vec<_> = in_order(&[report(2)]).iter().map(|fact| fact.phase).collect();
-        assert_eq!(phases, [StepPhase::Pending, StepPhase::Pending, StepPhase::Running]);
-        assert_eq!(in_order(&[report(u32::MAX)]).len(), runner_messages::MAX_STEPS);
+        let phases: Vec<_> = in_order(&[report(2)])
+            .iter()
+            .map(|fact| fact.phase)
+            .collect();
+        assert_eq!(
+            phases,
+            [StepPhase::Pending, StepPhase::Pending, StepPhase::Running]
+        );
+        assert_eq!(
+            in_order(&[report(u32::MAX)]).len(),
+            runner_messages::MAX_STEPS
+        );
     }
 
     #[test]
     fn every_attempt_has_its_own_id() {
-        assert_eq!(id("fell", 2).to_string(), "spiffe://local/ns/local/agent/fell-2");
+        assert_eq!(
+            id("fell", 2).to_string(),
+            "spiffe://local/ns/local/agent/fell-2"
+        );
     }
 }

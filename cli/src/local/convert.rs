@@ -9,7 +9,14 @@ use runner_messages as wire;
 
 /// An attempt for the wire.
 pub(super) fn key(key: &plan::JobKey) -> wire::JobKey {
-    let plan::JobKey { namespace, run, run_uid, job, attempt, fence } = key;
+    let plan::JobKey {
+        namespace,
+        run,
+        run_uid,
+        job,
+        attempt,
+        fence,
+    } = key;
     wire::JobKey {
         namespace: namespace.clone(),
         run: run.clone(),
@@ -22,7 +29,14 @@ pub(super) fn key(key: &plan::JobKey) -> wire::JobKey {
 
 /// An offer for the wire.
 pub(super) fn offer(offer: &plan::OfferSpec, stop_grace: Duration) -> wire::Offer {
-    let plan::OfferSpec { key: job, place: _, steps, timeout, workdir, base_env } = offer;
+    let plan::OfferSpec {
+        key: job,
+        place: _,
+        steps,
+        timeout,
+        workdir,
+        base_env,
+    } = offer;
     wire::Offer {
         job: Some(key(job)),
         steps: steps.iter().map(step).collect(),
@@ -34,7 +48,14 @@ pub(super) fn offer(offer: &plan::OfferSpec, stop_grace: Duration) -> wire::Offe
 }
 
 fn step(step: &plan::StepOffer) -> wire::StepSpec {
-    let plan::StepOffer { name, script, shell, workdir, env: variables, timeout } = step;
+    let plan::StepOffer {
+        name,
+        script,
+        shell,
+        workdir,
+        env: variables,
+        timeout,
+    } = step;
     wire::StepSpec {
         name: name.clone(),
         script: script.clone(),
@@ -46,17 +67,27 @@ fn step(step: &plan::StepOffer) -> wire::StepSpec {
 }
 
 fn env(entry: &plan::EnvEntry) -> wire::EnvEntry {
-    let plan::EnvEntry { name, value, secret } = entry;
+    let plan::EnvEntry {
+        name,
+        value,
+        secret,
+    } = entry;
     let source = match value {
         plan::EnvValue::Literal(value) => wire::EnvSource::Value(value.clone()),
         plan::EnvValue::FromAgentEnv(name) => wire::EnvSource::FromAgentEnv(name.clone()),
     };
-    wire::EnvEntry { name: name.clone(), source: Some(source), secret: *secret }
+    wire::EnvEntry {
+        name: name.clone(),
+        source: Some(source),
+        secret: *secret,
+    }
 }
 
 /// Whole milliseconds, and never the 0 that means none.
 fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
+    u64::try_from(duration.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1)
 }
 
 /// Why an attempt is stopped, for the wire. The planner keeps the finer reason itself.
@@ -71,7 +102,11 @@ pub(super) fn cancel_reason(reason: plan::CancelReason) -> wire::CancelReason {
 
 /// A step for the planner.
 pub(super) fn step_fact(report: &wire::StepReport) -> plan::StepFact {
-    let at = |millis: i64| (millis > 0).then(|| Timestamp::from_millisecond(millis).ok()).flatten();
+    let at = |millis: i64| {
+        (millis > 0)
+            .then(|| Timestamp::from_millisecond(millis).ok())
+            .flatten()
+    };
     let phase = match report.state() {
         wire::StepPhase::Pending => plan::StepPhase::Pending,
         wire::StepPhase::Running => plan::StepPhase::Running,
@@ -107,7 +142,11 @@ pub(super) fn result(result: &wire::JobResult) -> plan::JobResult {
         name: output.name.clone(),
         value: output.value.clone(),
     });
-    plan::JobResult { outcome, message: result.message.clone(), outputs: outputs.collect() }
+    plan::JobResult {
+        outcome,
+        message: result.message.clone(),
+        outputs: outputs.collect(),
+    }
 }
 
 #[cfg(test)]
@@ -116,7 +155,11 @@ mod tests {
 
     #[test]
     fn an_offer_keeps_everything_but_its_place() {
-        let entry = |name: &str, value| plan::EnvEntry { name: name.to_owned(), value, secret: true };
+        let entry = |name: &str, value| plan::EnvEntry {
+            name: name.to_owned(),
+            value,
+            secret: true,
+        };
         let spec = plan::OfferSpec {
             key: plan::JobKey {
                 namespace: "copse".to_owned(),
@@ -132,7 +175,10 @@ mod tests {
                 script: "saw".to_owned(),
                 shell: vec!["sh".to_owned()],
                 workdir: "wood".to_owned(),
-                env: vec![entry("T", plan::EnvValue::FromAgentEnv("RUSTCI_FROM_0".to_owned()))],
+                env: vec![entry(
+                    "T",
+                    plan::EnvValue::FromAgentEnv("RUSTCI_FROM_0".to_owned()),
+                )],
                 timeout: None,
             }],
             timeout: Duration::from_secs(3),
@@ -140,10 +186,26 @@ mod tests {
             base_env: vec![entry("A", plan::EnvValue::Literal("b".to_owned()))],
         };
         let wire = offer(&spec, Duration::from_secs(10));
-        assert_eq!(wire.job.as_ref().map(|job| (job.attempt, job.fence)), Some((2, 7)));
-        assert_eq!((wire.timeout_ms, wire.stop_grace_ms, wire.steps[0].timeout_ms), (3000, 10_000, 0));
-        assert_eq!((wire.workdir.as_str(), wire.steps[0].workdir.as_str()), ("yard", "wood"));
-        assert_eq!(wire.base_env[0].source, Some(wire::EnvSource::Value("b".to_owned())));
+        assert_eq!(
+            wire.job.as_ref().map(|job| (job.attempt, job.fence)),
+            Some((2, 7))
+        );
+        assert_eq!(
+            (
+                wire.timeout_ms,
+                wire.stop_grace_ms,
+                wire.steps[0].timeout_ms
+            ),
+            (3000, 10_000, 0)
+        );
+        assert_eq!(
+            (wire.workdir.as_str(), wire.steps[0].workdir.as_str()),
+            ("yard", "wood")
+        );
+        assert_eq!(
+            wire.base_env[0].source,
+            Some(wire::EnvSource::Value("b".to_owned()))
+        );
         assert!(wire.steps[0].env[0].secret);
     }
 
@@ -154,7 +216,10 @@ mod tests {
 
     #[test]
     fn an_outcome_of_a_newer_agent_is_a_failed_setup() {
-        let unknown = wire::JobResult { outcome: 99, ..wire::JobResult::default() };
+        let unknown = wire::JobResult {
+            outcome: 99,
+            ..wire::JobResult::default()
+        };
         assert_eq!(result(&unknown).outcome, plan::JobOutcome::Setup);
     }
 
@@ -167,6 +232,9 @@ mod tests {
         };
         let fact = step_fact(&report);
         assert_eq!(fact.started_at, Timestamp::from_millisecond(1_500).ok());
-        assert_eq!((fact.ended_at, fact.phase), (None, plan::StepPhase::Running));
+        assert_eq!(
+            (fact.ended_at, fact.phase),
+            (None, plan::StepPhase::Running)
+        );
     }
 }

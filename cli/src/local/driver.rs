@@ -59,12 +59,18 @@ impl Driver {
             let wait = plan.recheck.unwrap_or(LONGEST_WAIT);
             let (after, before): (Vec<_>, Vec<_>) =
                 plan.steps.into_iter().partition(Action::after_report);
-            let mut changed = before.into_iter().fold(false, |c, action| self.apply(action, now) | c);
+            let mut changed = before
+                .into_iter()
+                .fold(false, |c, action| self.apply(action, now) | c);
             let status = plan.status;
             let verdict = Verdict::of(&status);
             self.report(status);
-            changed = after.into_iter().fold(changed, |c, action| self.apply(action, now) | c);
-            if let Some(verdict) = verdict && self.places.is_idle() {
+            changed = after
+                .into_iter()
+                .fold(changed, |c, action| self.apply(action, now) | c);
+            if let Some(verdict) = verdict
+                && self.places.is_idle()
+            {
                 self.finish().await;
                 return DriveEnd::Ended(verdict);
             }
@@ -92,9 +98,16 @@ impl Driver {
         let runner = Runner::new(POOL, self.pool.clone());
         Observed {
             run: &self.run,
-            pipeline: PipelineFact::Found { name: &self.pipeline, generation: 1, spec: &self.spec },
+            pipeline: PipelineFact::Found {
+                name: &self.pipeline,
+                generation: 1,
+                spec: &self.spec,
+            },
             places: self.places.facts(),
-            agents: agent::facts(&self.hub, self.run.metadata.uid.as_deref().unwrap_or_default()),
+            agents: agent::facts(
+                &self.hub,
+                self.run.metadata.uid.as_deref().unwrap_or_default(),
+            ),
             pools: vec![PoolFact {
                 name: POOL.to_owned(),
                 free: planner::pool::free(&runner, &[&self.run]),
@@ -113,7 +126,8 @@ impl Driver {
             Action::DeletePlace { name, grace } => self.places.delete(&name, grace, now),
             Action::Offer(offer) => {
                 let id = agent::id(&offer.key.job, offer.key.attempt);
-                self.hub.expect(id, convert::offer(&offer, self.settings.cancel_grace));
+                self.hub
+                    .expect(id, convert::offer(&offer, self.settings.cancel_grace));
                 false
             }
             Action::Cancel { key, reason, grace } => {
@@ -134,7 +148,9 @@ impl Driver {
             return;
         }
         self.run.status = Some(status);
-        let _ = self.updates.try_send(Update::Run(Arc::new(self.run.clone())));
+        let _ = self
+            .updates
+            .try_send(Update::Run(Arc::new(self.run.clone())));
     }
 
     /// A signal came: the first cancels the run, the second kills it. True when it was killed.
@@ -151,7 +167,13 @@ impl Driver {
 
     /// The last state always reaches the view and the disk.
     async fn finish(self) {
-        let Self { run, folder, hub, updates, .. } = self;
+        let Self {
+            run,
+            folder,
+            hub,
+            updates,
+            ..
+        } = self;
         hub.forget_run(run.metadata.uid.as_deref().unwrap_or_default());
         let text = serde_yaml::to_string(&run).unwrap_or_default();
         if let Err(error) = folder.write("run.yaml", &text) {

@@ -69,12 +69,18 @@ fn make(folder: &Path, run: &str) -> io::Result<RunFolder> {
     let (root, path) = (folder.canonicalize()?, path.canonicalize()?);
     let lock = File::create(path.join("lock"))?;
     lock.lock()?;
-    Ok(RunFolder { root, path, _lock: lock })
+    Ok(RunFolder {
+        root,
+        path,
+        _lock: lock,
+    })
 }
 
 /// Takes the oldest runs away that nobody runs. What can't be removed stays, for the next time.
 fn prune(folder: &Path, keep: usize) {
-    let Ok(entries) = fs::read_dir(folder.join("runs")) else { return };
+    let Ok(entries) = fs::read_dir(folder.join("runs")) else {
+        return;
+    };
     let modified = |path: &Path| fs::metadata(path.join("lock")).and_then(|data| data.modified());
     let mut found: Vec<(SystemTime, PathBuf)> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -82,9 +88,15 @@ fn prune(folder: &Path, keep: usize) {
         .collect();
     found.sort();
     let surplus = found.len().saturating_sub(keep);
-    for (_, path) in found.into_iter().take(surplus).filter(|(_, path)| is_idle(path)) {
+    for (_, path) in found
+        .into_iter()
+        .filter(|(_, path)| is_idle(path))
+        .take(surplus)
+    {
         let logs = path.file_name().map(|run| folder.join(LOGS).join(run));
-        let removed = logs.map_or(Ok(()), |logs| remove(&logs)).and_then(|()| remove(&path));
+        let removed = logs
+            .map_or(Ok(()), |logs| remove(&logs))
+            .and_then(|()| remove(&path));
         if let Err(error) = removed {
             tracing::warn!(path = %path.display(), %error, "an old run stays");
         }
@@ -138,20 +150,25 @@ mod tests {
     fn the_oldest_runs_go_and_a_run_that_goes_on_stays() {
         let base = tempfile::tempdir().unwrap();
         let running = RunFolder::create(base.path(), "run-00").unwrap();
-        for number in 1..KEPT_RUNS + 5 {
+        let count = KEPT_RUNS + 5;
+        for number in 0..count {
             let name = format!("run-{number:02}");
-            drop(RunFolder::create(base.path(), &name).unwrap());
-            fs::create_dir_all(base.path().join(FOLDER).join(LOGS).join(name)).unwrap();
-            // The order is by the time of the lock file, whose clock may be coarse.
-            let lock = base.path().join(FOLDER).join(format!("runs/run-{number:02}/lock"));
-            let time = SystemTime::now() + std::time::Duration::from_secs(number as u64);
-            File::options().write(true).open(lock).unwrap().set_modified(time).unwrap();
+            if number > 0 {
+                drop(RunFolder::create(base.path(), &name).unwrap());
+            }
+            let folder = base.path().join(FOLDER);
+            fs::create_dir_all(folder.join(LOGS).join(&name)).unwrap();
+            let age = std::time::Duration::from_secs((count - number) as u64);
+            let lock = File::options()
+                .write(true)
+                .open(folder.join("runs").join(name).join("lock"));
+            lock.unwrap().set_modified(SystemTime::now() - age).unwrap();
         }
         drop(RunFolder::create(base.path(), "run-99").unwrap());
         let left = runs(base.path());
+        assert_eq!(left.len(), KEPT_RUNS, "{left:?}");
         assert!(left.contains(&"run-00".to_owned()), "{left:?}");
         assert!(!left.contains(&"run-01".to_owned()), "{left:?}");
-        assert!(left.len() <= KEPT_RUNS + 1, "{left:?}");
         assert!(!base.path().join(FOLDER).join(LOGS).join("run-01").exists());
         drop(running);
     }
@@ -172,7 +189,10 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let folder = RunFolder::create(base.path(), "run-1").unwrap();
         folder.write("run.yaml", "kind: PipelineRun\n").unwrap();
-        assert_eq!(fs::read_to_string(base.path().join(".rustci/.gitignore")).unwrap(), "*\n");
+        assert_eq!(
+            fs::read_to_string(base.path().join(".rustci/.gitignore")).unwrap(),
+            "*\n"
+        );
         assert!(folder.root().join("runs/run-1/run.yaml").exists());
     }
 }

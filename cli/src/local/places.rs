@@ -54,7 +54,14 @@ impl Places {
         hub: valkyrie::endpoint::MemoryHub,
     ) -> Self {
         let (places, agents) = (BTreeMap::new(), JoinSet::new());
-        Self { folder, workdir, values, hub, places, agents }
+        Self {
+            folder,
+            workdir,
+            values,
+            hub,
+            places,
+            agents,
+        }
     }
 
     /// What the planner must know.
@@ -82,15 +89,38 @@ impl Places {
             Ok(agent) => (PlacePhase::Running { since: now }, Some(agent)),
             Err(Trouble::Missing(message)) => {
                 let reason = "CreateContainerConfigError".to_owned();
-                (PlacePhase::Waiting { reason, message, since: now }, None)
+                (
+                    PlacePhase::Waiting {
+                        reason,
+                        message,
+                        since: now,
+                    },
+                    None,
+                )
             }
             Err(Trouble::Disk(message)) => {
                 let reason = "AgentNotStarted".to_owned();
-                (PlacePhase::Ended { exit_code: None, signal: None, reason, message }, None)
+                (
+                    PlacePhase::Ended {
+                        exit_code: None,
+                        signal: None,
+                        reason,
+                        message,
+                    },
+                    None,
+                )
             }
         };
         let (job, attempt) = (spec.key.job.clone(), spec.key.attempt);
-        self.places.insert(spec.name.clone(), Place { job, attempt, phase, agent });
+        self.places.insert(
+            spec.name.clone(),
+            Place {
+                job,
+                attempt,
+                phase,
+                agent,
+            },
+        );
         true
     }
 
@@ -101,9 +131,11 @@ impl Places {
             more => format!("{}.{more}", spec.key.job),
         };
         let directory = |purpose: &str| {
-            self.folder.job_directory(purpose, &attempt).map_err(|error| {
-                Trouble::Disk(format!("cannot make a directory for the job: {error}"))
-            })
+            self.folder
+                .job_directory(purpose, &attempt)
+                .map_err(|error| {
+                    Trouble::Disk(format!("cannot make a directory for the job: {error}"))
+                })
         };
         let plan = AgentPlan {
             id: agent::id(&spec.key.job, spec.key.attempt),
@@ -117,7 +149,9 @@ impl Places {
         };
         let (stop, stopped) = watch::channel(false);
         let name = spec.name.clone();
-        let task = self.agents.spawn(async move { (name, agent::run(plan, stopped).await) });
+        let task = self
+            .agents
+            .spawn(async move { (name, agent::run(plan, stopped).await) });
         Ok(Agent { stop, task })
     }
 
@@ -133,26 +167,36 @@ impl Places {
     }
 
     fn value(&self, source: &EnvSource) -> Result<Option<&[u8]>, String> {
-        let EnvSource { secret_key_ref, config_map_key_ref } = source;
+        let EnvSource {
+            secret_key_ref,
+            config_map_key_ref,
+        } = source;
         let (found, optional) = match (secret_key_ref, config_map_key_ref) {
-            (Some(secret), _) => (self.values.secret(&secret.name, &secret.key), secret.optional),
+            (Some(secret), _) => (
+                self.values.secret(&secret.name, &secret.key),
+                secret.optional,
+            ),
             (None, Some(map)) => (self.values.config_map(&map.name, &map.key), map.optional),
             (None, None) => return Ok(None),
         };
         match found {
             Ok(value) => Ok(Some(value)),
             Err(_) if optional == Some(true) => Ok(None),
-            Err(message) => {
-                Err(format!("{message}; add it to the file, or name its file with --secrets"))
-            }
+            Err(message) => Err(format!(
+                "{message}; add it to the file, or name its file with --secrets"
+            )),
         }
     }
 
     /// Ends a place: its agent stops what it runs, and is killed after the grace period. False when
     /// nothing changes by it.
     pub(super) fn delete(&mut self, name: &str, grace: Duration, now: Timestamp) -> bool {
-        let Some(place) = self.places.get_mut(name) else { return false };
-        let Some(agent) = &place.agent else { return self.places.remove(name).is_some() };
+        let Some(place) = self.places.get_mut(name) else {
+            return false;
+        };
+        let Some(agent) = &place.agent else {
+            return self.places.remove(name).is_some();
+        };
         if matches!(place.phase, PlacePhase::Deleting { .. }) {
             return false;
         }
@@ -163,7 +207,11 @@ impl Places {
             task.abort();
         });
         let (reason, message) = (String::new(), String::new());
-        place.phase = PlacePhase::Deleting { since: now, reason, message };
+        place.phase = PlacePhase::Deleting {
+            since: now,
+            reason,
+            message,
+        };
         true
     }
 
@@ -176,14 +224,19 @@ impl Places {
             Ok((_, (name, end))) => (name, end),
             Err(error) => {
                 let same = |place: &&Place| {
-                    place.agent.as_ref().is_some_and(|agent| agent.task.id() == error.id())
+                    place
+                        .agent
+                        .as_ref()
+                        .is_some_and(|agent| agent.task.id() == error.id())
                 };
                 let found = self.places.iter().find(|(_, place)| same(place));
                 let Some((name, _)) = found else { return };
                 (name.clone(), Err("the agent broke down".to_owned()))
             }
         };
-        let Some(place) = self.places.get_mut(&name) else { return };
+        let Some(place) = self.places.get_mut(&name) else {
+            return;
+        };
         place.agent = None;
         if matches!(place.phase, PlacePhase::Deleting { .. }) {
             self.places.remove(&name);
@@ -194,7 +247,12 @@ impl Places {
             Ok(code) => (Some(code), "Error".to_owned(), String::new()),
             Err(message) => (None, "Error".to_owned(), message),
         };
-        place.phase = PlacePhase::Ended { exit_code, signal: None, reason, message };
+        place.phase = PlacePhase::Ended {
+            exit_code,
+            signal: None,
+            reason,
+            message,
+        };
     }
 
     /// Drops every agent; their processes are killed.

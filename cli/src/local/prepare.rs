@@ -73,7 +73,11 @@ fn assemble(
     values: Values,
     now: Timestamp,
 ) -> Prepared {
-    let Selected { pipeline, mut spec, run } = selected;
+    let Selected {
+        pipeline,
+        mut spec,
+        run,
+    } = selected;
     let mut params = run.map(|run| run.spec.params).unwrap_or_default();
     params.retain(|param| given.iter().all(|option| option.name != param.name));
     params.extend(given);
@@ -81,15 +85,25 @@ fn assemble(
         *runner = Some(POOL.to_owned());
     }
     let name = unique_name(&pipeline);
-    let reference = PipelineRef { name: pipeline.clone() };
-    let run_spec =
-        PipelineRunSpec { pipeline_ref: Some(reference), params, ..PipelineRunSpec::default() };
+    let reference = PipelineRef {
+        name: pipeline.clone(),
+    };
+    let run_spec = PipelineRunSpec {
+        pipeline_ref: Some(reference),
+        params,
+        ..PipelineRunSpec::default()
+    };
     let mut run = PipelineRun::new(&name, run_spec);
     run.metadata.namespace = Some(NAMESPACE.to_owned());
     run.metadata.uid = Some(name);
     run.metadata.generation = Some(1);
     run.metadata.creation_timestamp = Some(Time(now));
-    Prepared { run, pipeline, spec, values }
+    Prepared {
+        run,
+        pipeline,
+        spec,
+        values,
+    }
 }
 
 /// A name like those that the API server generates.
@@ -98,7 +112,11 @@ fn unique_name(pipeline: &str) -> String {
     let mut random = rand::rng();
     let end = (0..5).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())]));
     let start: String = pipeline.chars().take(NAME_CHARS).collect();
-    format!("{}-{}", start.trim_end_matches(['-', '.']), end.collect::<String>())
+    format!(
+        "{}-{}",
+        start.trim_end_matches(['-', '.']),
+        end.collect::<String>()
+    )
 }
 
 fn wrong_params(problems: &[Problem]) -> Failure {
@@ -107,7 +125,10 @@ fn wrong_params(problems: &[Problem]) -> Failure {
         format!("{}{separator}{}", problem.message, problem.remedy)
     });
     let lines: Vec<String> = lines.collect();
-    Failure::usage(format!("{}; give it with --param NAME=VALUE", lines.join("\n")))
+    Failure::usage(format!(
+        "{}; give it with --param NAME=VALUE",
+        lines.join("\n")
+    ))
 }
 
 #[cfg(test)]
@@ -128,14 +149,23 @@ mod tests {
         let selected = Selected {
             pipeline: "forest".to_owned(),
             spec: PipelineSpec {
-                jobs: vec![Job { name: "fell".to_owned(), ..Job::default() }],
+                jobs: vec![Job {
+                    name: "fell".to_owned(),
+                    ..Job::default()
+                }],
                 ..PipelineSpec::default()
             },
             run: Some(PipelineRun::new("given", spec)),
         };
         let given = vec![value("wood", "elm")];
         let prepared = assemble(selected, given, Values::default(), Timestamp::UNIX_EPOCH);
-        let texts: Vec<_> = prepared.run.spec.params.iter().map(|p| p.name.as_str()).collect();
+        let texts: Vec<_> = prepared
+            .run
+            .spec
+            .params
+            .iter()
+            .map(|p| p.name.as_str())
+            .collect();
         assert_eq!(texts, ["size", "wood"]);
         assert_eq!(prepared.run.spec.params[1], value("wood", "elm"));
         assert!(!prepared.run.spec.suspend, "nobody could lift it");

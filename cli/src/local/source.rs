@@ -44,7 +44,12 @@ impl StoredLogs {
         let mut follow = Follow::new(self.logs.clone(), stored, 0, ended);
         while let Some(piece) = follow.next().await {
             let bytes = piece.map_err(|error| {
-                format!("cannot read the log of {}/{}: {}", key.job, key.step, chain(&error))
+                format!(
+                    "cannot read the log of {}/{}: {}",
+                    key.job,
+                    key.step,
+                    chain(&error)
+                )
             })?;
             if pieces.send(Piece::Bytes(key.clone(), bytes)).await.is_err() {
                 break;

@@ -10,13 +10,20 @@ fn wrong_usage_ends_with_2_and_says_what_is_right() {
     let workspace = Workspace::new();
     let ended = workspace.rustci(&["run"]).with_code(2);
     assert!(ended.err.contains("<FILE>"), "{}", ended.err);
-    let ended = workspace.rustci(&["run", "x.yaml", "--param", "novalue"]).with_code(2);
+    let ended = workspace
+        .rustci(&["run", "x.yaml", "--param", "novalue"])
+        .with_code(2);
     assert!(ended.err.contains("NAME=VALUE"), "{}", ended.err);
-    let ended = workspace.rustci(&["run", "x.yaml", "--timeout", "5 minutes"]).with_code(2);
+    let ended = workspace
+        .rustci(&["run", "x.yaml", "--timeout", "5 minutes"])
+        .with_code(2);
     assert!(ended.err.contains("5 minutes"), "{}", ended.err);
     let ended = workspace.rustci(&["run", "not-there.yaml"]).with_code(2);
     assert!(ended.err.contains("not-there.yaml"), "{}", ended.err);
-    let file = workspace.file("empty.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}");
+    let file = workspace.file(
+        "empty.yaml",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}",
+    );
     let ended = workspace.rustci(&["run", &file]).with_code(2);
     assert!(ended.err.contains("no Pipeline"), "{}", ended.err);
 }
@@ -41,7 +48,9 @@ fn every_example_but_the_one_with_mistakes_is_clean() {
 #[test]
 fn lint_tells_places_also_as_json() {
     let file = example("with-mistake.yaml");
-    let ended = Workspace::new().rustci(&["lint", &file, "-o", "json"]).with_code(2);
+    let ended = Workspace::new()
+        .rustci(&["lint", &file, "-o", "json"])
+        .with_code(2);
     let report: serde_json::Value = serde_json::from_str(&ended.out).unwrap();
     assert_eq!(report["findings"][0]["line"], 12, "{}", ended.out);
 }
@@ -49,7 +58,11 @@ fn lint_tells_places_also_as_json() {
 #[test]
 fn each_shell_has_a_completion_script() {
     for shell in ["bash", "zsh", "fish"] {
-        Workspace::new().rustci(&["completion", shell]).with_code(0).has("rustci").has("lint");
+        Workspace::new()
+            .rustci(&["completion", shell])
+            .with_code(0)
+            .has("rustci")
+            .has("lint");
     }
 }
 
@@ -58,7 +71,11 @@ fn as_a_plugin_of_kubectl_it_goes_by_that_name() {
     let workspace = Workspace::new();
     let link = workspace.path().join("kubectl-rustci");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_rustci"), &link).unwrap();
-    let output = Command::new(link).arg("get").arg("--help").output().unwrap();
+    let output = Command::new(link)
+        .arg("get")
+        .arg("--help")
+        .output()
+        .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("Usage: kubectl rustci get"), "{text}");
 }

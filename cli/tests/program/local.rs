@@ -9,48 +9,81 @@ fn hello_runs_its_jobs_in_order_and_passes_the_output_on() {
     let ended = ended.with_code(0).has("[greet/say] Hello, Ada!");
     let ended = ended.has("[sweep/report] greet has ended with Succeeded");
     let at = |text: &str| ended.out.find(text).unwrap();
-    assert!(at("job compose succeeded") < at("job greet running"), "{}", ended.out);
-    assert!(at("job greet succeeded") < at("job sweep running"), "{}", ended.out);
+    assert!(
+        at("job compose succeeded") < at("job greet running"),
+        "{}",
+        ended.out
+    );
+    assert!(
+        at("job greet succeeded") < at("job sweep running"),
+        "{}",
+        ended.out
+    );
 }
 
 #[test]
 fn outputs_of_several_lines_reach_later_jobs() {
-    let ended = Workspace::new().rustci(&["run", &example("outputs.yaml")]).with_code(0);
-    ended.has("[announce/print] release v1.4.2").has("[announce/print] second line");
+    let ended = Workspace::new()
+        .rustci(&["run", &example("outputs.yaml")])
+        .with_code(0);
+    ended
+        .has("[announce/print] release v1.4.2")
+        .has("[announce/print] second line");
 }
 
 #[test]
 fn a_diamond_runs_each_job_once() {
-    let ended = Workspace::new().rustci(&["run", &example("diamond.yaml")]).with_code(0);
+    let ended = Workspace::new()
+        .rustci(&["run", &example("diamond.yaml")])
+        .with_code(0);
     for line in ["top", "left", "right", "bottom"] {
-        let count = ended.out.lines().filter(|found| found.ends_with(&format!("] {line}"))).count();
+        let count = ended
+            .out
+            .lines()
+            .filter(|found| found.ends_with(&format!("] {line}")))
+            .count();
         assert_eq!(count, 1, "{}", ended.out);
     }
 }
 
 #[test]
 fn a_failed_step_ends_with_1_skips_what_needs_it_and_runs_finally() {
-    let ended = Workspace::new().rustci(&["run", &example("failing.yaml")]).with_code(1);
-    let ended = ended.has("job ship skipped").has("[notify/tell] test: Failed");
-    ended.has("exited with code 3").has("| 1 test failed: the sum").has_not("] never printed");
+    let ended = Workspace::new()
+        .rustci(&["run", &example("failing.yaml")])
+        .with_code(1);
+    let ended = ended
+        .has("job ship skipped")
+        .has("[notify/tell] test: Failed");
+    ended
+        .has("exited with code 3")
+        .has("| 1 test failed: the sum")
+        .has_not("] never printed");
 }
 
 #[test]
 fn a_step_that_takes_too_long_ends_with_4_and_finally_runs() {
-    let ended = Workspace::new().rustci(&["run", &example("timeout.yaml")]).with_code(4);
+    let ended = Workspace::new()
+        .rustci(&["run", &example("timeout.yaml")])
+        .with_code(4);
     ended.has("[sweep/sweep] swept").has("timed out");
 }
 
 #[test]
 fn the_option_timeout_limits_the_whole_run() {
     let workspace = Workspace::new();
-    workspace.run(&one_step("sleep 600"), &["--timeout", "1s"]).with_code(4);
+    workspace
+        .run(&one_step("sleep 600"), &["--timeout", "1s"])
+        .with_code(4);
 }
 
 #[test]
 fn secret_values_are_masked_and_those_of_config_maps_are_not() {
-    let ended = Workspace::new().rustci(&["run", &example("secrets.yaml")]).with_code(0);
-    ended.has("token for registry.example.com: ***").has_not("s3cr3t");
+    let ended = Workspace::new()
+        .rustci(&["run", &example("secrets.yaml")])
+        .with_code(0);
+    ended
+        .has("token for registry.example.com: ***")
+        .has_not("s3cr3t");
 }
 
 #[test]
@@ -60,18 +93,29 @@ fn secrets_come_from_files_of_their_own_too() {
     let (secret, rest) = text.split_once("---\n").unwrap();
     workspace.file("secret.yaml", secret);
     let missing = workspace.run(rest, &[]).with_code(1);
-    missing.has("secret \"registry\" not found").has("--secrets");
-    workspace.run(rest, &["--secrets", "secret.yaml"]).with_code(0).has("***");
+    missing
+        .has("secret \"registry\" not found")
+        .has("--secrets");
+    workspace
+        .run(rest, &["--secrets", "secret.yaml"])
+        .with_code(0)
+        .has("***");
 }
 
 #[test]
 fn each_job_has_an_empty_directory_unless_one_is_given() {
     let workspace = Workspace::new();
     let script = "ls -A | wc -l\npwd";
-    workspace.run(&one_step(script), &[]).with_code(0).has("[fell/saw] 0").has("/work/fell");
+    workspace
+        .run(&one_step(script), &[])
+        .with_code(0)
+        .has("[fell/saw] 0")
+        .has("/work/fell");
     let ended = workspace.run(&one_step("echo made > made-here; pwd"), &["--workdir", "."]);
     let path = workspace.path().canonicalize().unwrap();
-    ended.with_code(0).has(&format!("[fell/saw] {}\n", path.display()));
+    ended
+        .with_code(0)
+        .has(&format!("[fell/saw] {}\n", path.display()));
     assert!(workspace.path().join("made-here").exists());
 }
 
@@ -89,8 +133,12 @@ fn no_more_jobs_run_at_once_than_asked_for() {
                 jobs:\n";
     let pipeline = format!("{head}{}{}{}", job("a"), job("b"), job("c"));
     let workspace = Workspace::new();
-    workspace.run(&pipeline, &["--workdir", ".", "--max-parallel", "1"]).with_code(0);
-    workspace.run(&pipeline, &["--workdir", ".", "--max-parallel", "3"]).with_code(1);
+    workspace
+        .run(&pipeline, &["--workdir", ".", "--max-parallel", "1"])
+        .with_code(0);
+    workspace
+        .run(&pipeline, &["--workdir", ".", "--max-parallel", "3"])
+        .with_code(1);
 }
 
 #[test]
@@ -108,7 +156,10 @@ spec:
       env: [{name: COUNT, value: '${{ params.count + 1 }}'}]
       steps: [{name: saw, run: 'echo trees $COUNT'}]
 ";
-    Workspace::new().run(run, &[]).with_code(0).has("[fell/saw] trees 4");
+    Workspace::new()
+        .run(run, &[])
+        .with_code(0)
+        .has("[fell/saw] trees 4");
 }
 
 #[test]
@@ -116,15 +167,27 @@ fn wrong_parameters_end_with_2_before_anything_runs() {
     let workspace = Workspace::new();
     let example = example("git-build.yaml");
     let missing = workspace.rustci(&["run", &example]).with_code(2);
-    assert!(missing.err.contains("`url`") || missing.err.contains("\"url\""), "{}", missing.err);
-    let unknown = workspace.rustci(&["run", &example, "--param", "urn=x"]).with_code(2);
-    assert!(unknown.err.contains("did you mean `url`?"), "{}", unknown.err);
+    assert!(
+        missing.err.contains("`url`") || missing.err.contains("\"url\""),
+        "{}",
+        missing.err
+    );
+    let unknown = workspace
+        .rustci(&["run", &example, "--param", "urn=x"])
+        .with_code(2);
+    assert!(
+        unknown.err.contains("did you mean `url`?"),
+        "{}",
+        unknown.err
+    );
     assert!(!workspace.path().join(".rustci").exists());
 }
 
 #[test]
 fn a_pipeline_with_mistakes_is_refused_with_their_places() {
-    let ended = Workspace::new().rustci(&["run", &example("with-mistake.yaml")]).with_code(2);
+    let ended = Workspace::new()
+        .rustci(&["run", &example("with-mistake.yaml")])
+        .with_code(2);
     for text in ["with-mistake.yaml:12:", "biuld", "flavor", "5 minutes"] {
         assert!(ended.err.contains(text), "no `{text}` in\n{}", ended.err);
     }
@@ -132,8 +195,13 @@ fn a_pipeline_with_mistakes_is_refused_with_their_places() {
 
 #[test]
 fn every_line_of_a_large_log_is_shown_once() {
-    let ended = Workspace::new().run(&one_step("seq 1 200000"), &[]).with_code(0);
-    let lines = ended.out.lines().filter_map(|line| line.strip_prefix("[fell/saw] "));
+    let ended = Workspace::new()
+        .run(&one_step("seq 1 200000"), &[])
+        .with_code(0);
+    let lines = ended
+        .out
+        .lines()
+        .filter_map(|line| line.strip_prefix("[fell/saw] "));
     assert!(lines.eq((1..=200_000).map(|number| number.to_string())));
 }
 
@@ -143,6 +211,13 @@ fn only_the_last_runs_are_kept() {
     for _ in 0..22 {
         workspace.run(&one_step("true"), &[]).with_code(0);
     }
-    let count = |path: &str| std::fs::read_dir(workspace.path().join(path)).unwrap().count();
-    assert_eq!((count(".rustci/runs"), count(".rustci/logs/local")), (20, 20));
+    let count = |path: &str| {
+        std::fs::read_dir(workspace.path().join(path))
+            .unwrap()
+            .count()
+    };
+    assert_eq!(
+        (count(".rustci/runs"), count(".rustci/logs/local")),
+        (20, 20)
+    );
 }

@@ -41,8 +41,11 @@ fn without_a_terminal_the_output_is_plain() {
 #[test]
 fn every_line_of_json_is_an_event_and_the_last_one_is_the_end() {
     let ended = Workspace::new().run(CHAIN, &["-o", "json"]).with_code(1);
-    let events: Vec<serde_json::Value> =
-        ended.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<serde_json::Value> = ended
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     let kind = |event: &serde_json::Value| event["event"].as_str().unwrap().to_owned();
     assert_eq!(kind(&events[0]), "start");
     let logs: Vec<String> = events
@@ -50,27 +53,36 @@ fn every_line_of_json_is_an_event_and_the_last_one_is_the_end() {
         .filter(|event| kind(event) == "log")
         .map(|event| format!("{}/{} {}", event["job"], event["step"], event["text"]))
         .collect();
-    assert_eq!(logs, [
-        r#""fell"/"oil" "oiled""#,
-        r#""fell"/"saw" "sawn""#,
-        r#""fell"/"saw" "dull""#,
-        r#""tidy"/"rake" "raked""#,
-    ]);
+    assert_eq!(
+        logs,
+        [
+            r#""fell"/"oil" "oiled""#,
+            r#""fell"/"saw" "sawn""#,
+            r#""fell"/"saw" "dull""#,
+            r#""tidy"/"rake" "raked""#,
+        ]
+    );
     let states: Vec<String> = events
         .iter()
         .filter(|event| kind(event) == "job")
         .map(|event| format!("{} {}", event["job"], event["state"]))
         .filter(|state| !state.contains("Pending") && !state.contains("Starting"))
         .collect();
-    assert_eq!(states, [
-        r#""fell" "Running""#,
-        r#""fell" "Failed""#,
-        r#""stack" "Skipped""#,
-        r#""tidy" "Running""#,
-        r#""tidy" "Succeeded""#,
-    ]);
+    assert_eq!(
+        states,
+        [
+            r#""fell" "Running""#,
+            r#""fell" "Failed""#,
+            r#""stack" "Skipped""#,
+            r#""tidy" "Running""#,
+            r#""tidy" "Succeeded""#,
+        ]
+    );
     let end = events.last().unwrap();
-    assert_eq!((kind(end).as_str(), end["result"].as_str()), ("end", Some("Failed")));
+    assert_eq!(
+        (kind(end).as_str(), end["result"].as_str()),
+        ("end", Some("Failed"))
+    );
     assert_eq!(end["exitCode"], 1);
     assert_eq!(end["run"]["kind"], "PipelineRun");
     assert_eq!(end["run"]["status"]["jobs"][0]["steps"][1]["exitCode"], 3);
@@ -80,13 +92,19 @@ fn every_line_of_json_is_an_event_and_the_last_one_is_the_end() {
 fn output_that_is_no_text_cannot_harm_the_terminal() {
     let script = r"printf 'a\033[2Jb\377c\000d\n'; printf 'no end'";
     let ended = Workspace::new().run(&one_step(script), &[]).with_code(0);
-    ended.has("[fell/saw] ab\u{fffd}cd\n").has("[fell/saw] no end\n").has_not("\x1b");
+    ended
+        .has("[fell/saw] ab\u{fffd}cd\n")
+        .has("[fell/saw] no end\n")
+        .has_not("\x1b");
 }
 
 /// Runs the program on a terminal; returns everything that it wrote.
 fn on_a_terminal(no_color: bool) -> String {
     let workspace = Workspace::new();
-    workspace.file("pipeline.yaml", &one_step("sleep 0.3; echo '\x1b[31mred\x1b[0m'"));
+    workspace.file(
+        "pipeline.yaml",
+        &one_step("sleep 0.3; echo '\x1b[31mred\x1b[0m'"),
+    );
     let terminal = nix::pty::openpty(None, None).unwrap();
     let mut command = workspace.command(&["run", "pipeline.yaml"]);
     command.env("TERM", "xterm").env_remove("NO_COLOR");

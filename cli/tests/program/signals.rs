@@ -53,7 +53,12 @@ impl Running {
         let mut command = workspace.command(&["run", "pipeline.yaml"]);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { workspace, child, printed: String::new(), lines }
+        Self {
+            workspace,
+            child,
+            printed: String::new(),
+            lines,
+        }
     }
 
     /// Reads until a line holds this text.
@@ -70,7 +75,11 @@ impl Running {
     }
 
     fn signal(&mut self, signal: Signal) -> &mut Self {
-        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+        kill(
+            Pid::from_raw(i32::try_from(self.child.id()).unwrap()),
+            signal,
+        )
+        .unwrap();
         self
     }
 
@@ -85,7 +94,11 @@ impl Running {
         let deadline = Instant::now() + LIMIT;
         // A killed process is there until its parent has taken note of its end.
         while !processes_in(&folder).is_empty() {
-            assert!(Instant::now() < deadline, "left: {:?}", processes_in(&folder));
+            assert!(
+                Instant::now() < deadline,
+                "left: {:?}",
+                processes_in(&folder)
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
         (code, self.printed)
@@ -138,7 +151,12 @@ fn a_second_ctrl_c_kills_at_once() {
 fn a_closed_output_cancels_the_run() {
     let mut running = Running::start(&pipeline("touch ../../../../raked"));
     running.until("job fell running");
-    let Running { workspace, mut child, lines, .. } = running;
+    let Running {
+        workspace,
+        mut child,
+        lines,
+        ..
+    } = running;
     drop(lines);
     let deadline = Instant::now() + LIMIT;
     let status = loop {

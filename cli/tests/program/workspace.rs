@@ -18,7 +18,9 @@ pub(crate) struct Ended {
 
 impl Workspace {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -34,8 +36,14 @@ impl Workspace {
     /// The program in this directory, without a terminal or a cluster.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rustci"));
-        command.args(arguments).current_dir(self.path()).stdin(Stdio::null());
-        command.env_remove("KUBECONFIG").env_remove("RUSTCI_LOG").env("HOME", self.path());
+        command
+            .args(arguments)
+            .current_dir(self.path())
+            .stdin(Stdio::null());
+        command
+            .env_remove("KUBECONFIG")
+            .env_remove("RUSTCI_LOG")
+            .env("HOME", self.path());
         command
     }
 
@@ -72,7 +80,12 @@ impl Ended {
     /// Fails with everything that was printed unless this was printed.
     #[track_caller]
     pub(crate) fn has(self, text: &str) -> Self {
-        assert!(self.out.contains(text), "no `{text}` in\n{}\n{}", self.out, self.err);
+        assert!(
+            self.out.contains(text),
+            "no `{text}` in\n{}\n{}",
+            self.out,
+            self.err
+        );
         self
     }
 
@@ -86,7 +99,9 @@ impl Ended {
 
 /// An example of the repository.
 pub(crate) fn example(name: &str) -> String {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../examples")
+        .join(name);
     path.to_str().unwrap().to_owned()
 }
 
