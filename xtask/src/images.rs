@@ -51,7 +51,13 @@ pub(crate) fn cli(profile: Profile) -> Result<PathBuf> {
 fn static_binary(package: &str, binary: &str, profile: Profile) -> Result<PathBuf> {
     let mut command = shell::cargo();
     command.args(["rustc", "--quiet", "-p", package, "--bin", binary]);
-    with_profile(&mut command, profile).args(["--", "-C", "target-feature=+crt-static"]);
+    with_profile(&mut command, profile).args([
+        "--",
+        "-C",
+        "target-feature=+crt-static",
+        "-C",
+        "strip=symbols",
+    ]);
     shell::run(&mut command)?;
     let built = folder(profile).join(binary);
     let kept = shell::target_dir().join("images").join(binary);
