@@ -88,7 +88,7 @@ async fn print_stored(
     let (pieces, received) = mpsc::channel(4);
     let printed = view::print_pieces(printer, received);
     let read = async move {
-        for key in jobs.iter().flat_map(|job| StepKey::of_job(job)) {
+        for key in jobs.iter().flat_map(StepKey::of_job) {
             if selection.has_job(&key.job) && selection.has_step(&key.step) {
                 source
                     .read(&key, progress.clone(), &pieces)

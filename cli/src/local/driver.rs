@@ -71,7 +71,7 @@ impl Driver {
             if let Some(verdict) = verdict
                 && self.places.is_idle()
             {
-                self.finish().await;
+                self.finish(stops).await;
                 return DriveEnd::Ended(verdict);
             }
             if changed {
@@ -165,8 +165,8 @@ impl Driver {
         true
     }
 
-    /// The last state always reaches the view and the disk.
-    async fn finish(self) {
+    /// The last state always reaches the disk, and the view unless the user will not wait for it.
+    async fn finish(self, stops: &mut Stops) {
         let Self {
             run,
             folder,
@@ -180,7 +180,11 @@ impl Driver {
             let text = format!("cannot keep the run {}: {error}", run.name_any());
             let _ = updates.try_send(Update::Notice(text));
         }
-        // The view may be gone, with its output.
-        let _ = updates.send(Update::Run(Arc::new(run))).await;
+        folder.clean();
+        tokio::select! {
+            // The view may be gone, with its output.
+            _ = updates.send(Update::Run(Arc::new(run))) => {}
+            () = stops.next() => {}
+        }
     }
 }

@@ -17,6 +17,11 @@ const KEPT_RUNS: usize = 20;
 /// Where the logs of local runs are, below [`FOLDER`]: as `storage` lays them out.
 const LOGS: &str = "logs/local";
 
+/// Where the steps of a run work, below its folder.
+const WORK: &str = "work";
+/// Where the agents of a run keep their files, below its folder.
+const AGENT: &str = "agent";
+
 /// The folder of one run. Its lock is held until this is dropped.
 pub(super) struct RunFolder {
     root: PathBuf,
@@ -44,11 +49,27 @@ impl RunFolder {
         &self.root
     }
 
-    /// An own, empty directory for a job's attempt.
-    pub(super) fn job_directory(&self, purpose: &str, name: &str) -> io::Result<PathBuf> {
-        let path = self.path.join(purpose).join(name);
+    /// An own, empty directory for the steps of a job's attempt.
+    pub(super) fn workdir(&self, attempt: &str) -> io::Result<PathBuf> {
+        self.directory(WORK, attempt)
+    }
+
+    /// An own, empty directory for the files of an attempt's agent.
+    pub(super) fn state_dir(&self, attempt: &str) -> io::Result<PathBuf> {
+        self.directory(AGENT, attempt)
+    }
+
+    fn directory(&self, purpose: &str, attempt: &str) -> io::Result<PathBuf> {
+        let path = self.path.join(purpose).join(attempt);
         fs::create_dir_all(&path)?;
         Ok(path)
+    }
+
+    /// Takes away what only running agents need: scripts, and logs on their way.
+    pub(super) fn clean(&self) {
+        if let Err(error) = remove(&self.path.join(AGENT)) {
+            tracing::warn!(%error, "the agents' files stay");
+        }
     }
 
     /// Writes a file whole or not at all.

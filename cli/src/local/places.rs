@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -130,20 +131,15 @@ impl Places {
             1 => spec.key.job.clone(),
             more => format!("{}.{more}", spec.key.job),
         };
-        let directory = |purpose: &str| {
-            self.folder
-                .job_directory(purpose, &attempt)
-                .map_err(|error| {
-                    Trouble::Disk(format!("cannot make a directory for the job: {error}"))
-                })
-        };
+        let no_disk =
+            |error: io::Error| Trouble::Disk(format!("cannot make the job's directory: {error}"));
         let plan = AgentPlan {
             id: agent::id(&spec.key.job, spec.key.attempt),
             workdir: match &self.workdir {
                 Some(shared) => shared.clone(),
-                None => directory("work")?,
+                None => self.folder.workdir(&attempt).map_err(no_disk)?,
             },
-            state_dir: directory("agent")?,
+            state_dir: self.folder.state_dir(&attempt).map_err(no_disk)?,
             sources,
             hub: self.hub.clone(),
         };

@@ -89,8 +89,9 @@ impl Screen {
     pub fn flush(&mut self) -> io::Result<()> {
         let mut text = String::with_capacity(self.pending.len() + 256);
         if self.drawn > 0 {
-            // Up to the block's first line, and clear from there on.
-            let _ = write!(text, "\x1b[{}A\x1b[J", self.drawn);
+            // To the start of the block's first line, whatever was typed since, and clear from
+            // there on.
+            let _ = write!(text, "\r\x1b[{}A\x1b[J", self.drawn);
         }
         text.push_str(&self.pending);
         self.pending.clear();
@@ -173,7 +174,7 @@ mod tests {
         };
         assert_eq!(
             written(Some(terminal)),
-            "first\noak running\nelm waiting\n\x1b[2A\x1b[Jsecond\n"
+            "first\noak running\nelm waiting\n\r\x1b[2A\x1b[Jsecond\n"
         );
     }
 

@@ -1,5 +1,6 @@
 //! Tests of the program `rustci` as users run it: its output, its exit codes, its processes.
 //! Must not look into the library.
+#![allow(clippy::unwrap_used, missing_docs)]
 
 mod command_line;
 mod local;

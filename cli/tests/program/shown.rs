@@ -132,7 +132,7 @@ fn on_a_terminal(no_color: bool) -> String {
 #[test]
 fn a_terminal_shows_a_live_block_and_colors() {
     let written = on_a_terminal(false);
-    assert!(written.contains("\x1b[1A\x1b[J"), "{written:?}");
+    assert!(written.contains("\r\x1b[1A\x1b[J"), "{written:?}");
     assert!(written.contains("\x1b[36mrunning"), "{written:?}");
     assert!(written.contains("\x1b[31mred\x1b[0m"), "{written:?}");
 }
@@ -140,6 +140,6 @@ fn a_terminal_shows_a_live_block_and_colors() {
 #[test]
 fn with_no_color_a_terminal_shows_the_block_without_colors() {
     let written = on_a_terminal(true);
-    assert!(written.contains("\x1b[1A\x1b[J"), "{written:?}");
+    assert!(written.contains("\r\x1b[1A\x1b[J"), "{written:?}");
     assert!(!written.contains("\x1b[3"), "{written:?}");
 }
