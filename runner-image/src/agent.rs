@@ -161,31 +161,56 @@ async fn run(
     }
 }
 
-/// Whether everything was acknowledged within the agent's patience.
+/// Whether everything was acknowledged within the agent's patience. Logs go first: a job whose
+/// result is known is over for the hub, and it takes no more of its log then.
 async fn deliver(
     session: &Session,
     result: &JobResult,
-    logs: JoinSet<Shipped>,
+    mut logs: JoinSet<Shipped>,
     config: &AgentConfig,
     mut stop: watch::Receiver<bool>,
 ) -> bool {
+    let mut stop_first = stop.clone();
     let everything = async {
-        let (taken, logs) = tokio::join!(report::result(session, result), logs.join_all());
-        taken && logs.iter().all(|log| *log == Shipped::Durable)
-    };
-    let leave = async {
-        stopped(&mut stop).await;
-        tokio::time::sleep(config.stop_patience).await;
+        let shipped = all_durable(&mut logs);
+        tokio::pin!(shipped);
+        let durable = tokio::select! {
+            biased;
+            durable = &mut shipped => Some(durable),
+            () = tokio::time::sleep(config.logs_first.min(config.hub_patience / 2)) => None,
+            () = stopped_since(&mut stop_first, config.stop_patience / 2) => None,
+        };
+        let rest = async {
+            match durable {
+                Some(durable) => durable,
+                None => shipped.await,
+            }
+        };
+        let (taken, durable) = tokio::join!(report::result(session, result), rest);
+        taken && durable
     };
     tokio::select! {
         biased;
         delivered = everything => return delivered,
-        () = leave => {}
+        () = stopped_since(&mut stop, config.stop_patience) => {}
         () = session.closed() => {}
         () = tokio::time::sleep(config.hub_patience) => {}
     }
     tracing::error!("the hub has not acknowledged the job's result or logs");
     false
+}
+
+async fn all_durable(logs: &mut JoinSet<Shipped>) -> bool {
+    let mut durable = true;
+    while let Some(log) = logs.join_next().await {
+        durable &= matches!(log, Ok(Shipped::Durable));
+    }
+    durable
+}
+
+async fn stopped_since(stop: &mut watch::Receiver<bool>, time: Duration) {
+    stopped(stop).await;
+    tokio::time::sleep(time).await;
 }
 
 /// Never returns when the sender is gone: nobody can ask for a stop any more.

@@ -31,6 +31,8 @@ pub struct AgentConfig {
     /// How long to wait without a hub: for an offer, and for the acknowledgement of result and
     /// logs.
     pub hub_patience: Duration,
+    /// How long the result waits for the job's logs to be durable.
+    pub logs_first: Duration,
     /// How long to go on delivering after the agent was told to stop.
     pub stop_patience: Duration,
 }
@@ -48,6 +50,7 @@ impl AgentConfig {
             grace: Duration::from_secs(10),
             drain: Duration::from_secs(5),
             hub_patience: Duration::from_secs(3600),
+            logs_first: Duration::from_secs(30),
             stop_patience: Duration::from_secs(5),
         }
     }

@@ -82,13 +82,13 @@ impl Desk {
         let taken = state
             .waiting
             .take()
-            .map(|waiting| waiting.send((key.clone(), offer)));
+            .map(|waiting| waiting.send((key.clone(), offer)).is_ok());
         match taken {
-            Some(Ok(())) => {
+            Some(true) => {
                 state.job = Some(key);
                 accepted()
             }
-            Some(Err(_)) => refused("the agent is stopping"),
+            Some(false) => refused("the agent is stopping"),
             None => refused("the agent has another job or attempt"),
         }
     }

@@ -143,7 +143,7 @@ impl<'a> Job<'a> {
     ) -> Result<Vec<StepOutput>, String> {
         let outputs = outputs::read(&step.name, &place.output_file(index), self.outputs_used)
             .map_err(|error| error.to_string())?;
-        self.outputs_used += outputs::size(&outputs);
+        self.outputs_used += outputs::size(&step.name, &outputs);
         // Outputs are shown in the run's status, so they are masked like a log.
         let masked = outputs.into_iter().map(|output| StepOutput {
             step: step.name.clone(),

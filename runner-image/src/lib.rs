@@ -1,6 +1,8 @@
 //! The agent: runs one job's steps, ships their logs and reports their result over Valkyrie.
 //! Must not know Kubernetes, and must not decide what runs: the hub offers, the agent obeys.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod agent;
 mod backoff;
 pub mod carrier;

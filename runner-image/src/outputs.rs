@@ -10,7 +10,7 @@ use std::path::Path;
 use nix::libc;
 use thiserror::Error;
 
-/// Bound of all names and values of a job together, in bytes.
+/// Bound of all names (of steps and outputs) and values of a job together, in bytes.
 pub const MAX_BYTES: usize = runner_messages::MAX_OUTPUT_BYTES;
 
 /// A file longer than this is refused unread: delimiters and blank lines may take some room
@@ -85,15 +85,15 @@ pub fn read(step: &str, path: &Path, used: usize) -> Result<Vec<Output>, OutputE
         return Err(too_large());
     }
     let outputs = parse(step, &bytes)?;
-    if used + size(&outputs) > MAX_BYTES {
+    if used + size(step, &outputs) > MAX_BYTES {
         return Err(too_large());
     }
     Ok(outputs)
 }
 
-/// What `outputs` take of [`MAX_BYTES`].
-pub fn size(outputs: &[Output]) -> usize {
-    let each = |output: &Output| output.name.len() + output.value.len();
+/// What the outputs of `step` take of [`MAX_BYTES`]; the step's name counts with each.
+pub fn size(step: &str, outputs: &[Output]) -> usize {
+    let each = |output: &Output| step.len() + output.name.len() + output.value.len();
     outputs.iter().map(each).sum()
 }
 
@@ -260,8 +260,8 @@ mod tests {
     fn the_bound_counts_all_steps_of_the_job() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("output");
-        std::fs::write(&path, format!("a={}", "x".repeat(MAX_BYTES - 1))).unwrap();
-        assert_eq!(size(&read("unit", &path, 0).unwrap()), MAX_BYTES);
+        std::fs::write(&path, format!("a={}", "x".repeat(MAX_BYTES - 5))).unwrap();
+        assert_eq!(size("unit", &read("unit", &path, 0).unwrap()), MAX_BYTES);
         let error = read("unit", &path, 1).unwrap_err();
         assert!(matches!(error, OutputError::TooLarge { .. }), "{error}");
     }

@@ -12,7 +12,7 @@ use valkyrie::endpoint::{CallError, CallOptions, Method, Session};
 
 use crate::backoff::Backoff;
 use crate::desk::Desk;
-use crate::ship::is_final;
+use crate::ship::{is_final, is_superseded};
 use crate::stop::{StopReason, StopRequest};
 
 const PROGRESS_DEADLINE: Duration = Duration::from_secs(10);
@@ -49,10 +49,13 @@ pub(crate) async fn progress(
                 Ok(()) => break backoff.reset(),
                 Err(error) => error,
             };
-            if is_final(&error) {
+            if is_superseded(&error) {
                 tracing::warn!(%error, "the hub takes no reports of this job; it is stopped");
                 let reason = StopReason::Superseded;
                 return desk.stop(StopRequest { reason, grace });
+            }
+            if is_final(&error) {
+                break tracing::warn!(%error, "the hub cannot read this progress");
             }
             tracing::debug!(%error, "progress was not taken; it is sent again");
             tokio::time::sleep(backoff.next(error.retry_after)).await;

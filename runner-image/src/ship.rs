@@ -50,12 +50,19 @@ pub(crate) async fn ship(session: Session, job: JobKey, step: u32, log: LogReade
     }
 }
 
-/// Whether the hub will never take messages about this attempt.
+/// Whether sending the same again can never help.
 pub(crate) fn is_final(error: &CallError) -> bool {
-    matches!(
+    let never = matches!(error.code, Code::InvalidArgument | Code::Unimplemented);
+    !error.retryable && (never || is_superseded(error))
+}
+
+/// Whether the hub takes nothing about this attempt any more.
+pub(crate) fn is_superseded(error: &CallError) -> bool {
+    let refused = matches!(
         error.code,
         Code::FailedPrecondition | Code::PermissionDenied
-    )
+    );
+    !error.retryable && refused
 }
 
 async fn stream(
