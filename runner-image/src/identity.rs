@@ -18,6 +18,8 @@ use valkyrie::identity::{
 use crate::backoff::Backoff;
 
 const CALL_DEADLINE: Duration = Duration::from_secs(10);
+/// However short certificates live, the hub is not asked more often.
+const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 
 /// The hub that this agent belongs to.
 #[derive(Clone, Debug)]
@@ -98,7 +100,7 @@ pub async fn keep_fresh(session: Session, store: IdentityStore) {
     let mut backoff = Backoff::new();
     while let Some(credentials) = store.credentials() {
         let due = credentials.renew_at().duration_since(SystemTime::now());
-        tokio::time::sleep(due.unwrap_or_default()).await;
+        tokio::time::sleep(due.unwrap_or_default().max(SHORTEST_LIFE)).await;
         match renew(&session, &store).await {
             Ok(()) => backoff.reset(),
             Err(error) => {

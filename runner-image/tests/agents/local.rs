@@ -1,13 +1,11 @@
-//! Whole agents with real processes against a hub over the memory transport.
-//! Must not wait for fixed times, and must leave no process behind.
-
-#![allow(clippy::unwrap_used, missing_docs)]
+//! Agents of local mode, over the memory transport.
+//! Must not need anything but a shell.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hub::{HubHandler, TestHub};
+use crate::hub::{self, HubHandler, TestHub};
 use runner::local::LocalAgent;
 use runner::{AgentError, JobEnd};
 use runner_messages::{
@@ -17,9 +15,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use valkyrie::endpoint::{CallError, Code, MemoryHub, Server};
 use valkyrie::identity::{IdentityStore, SpiffeId, TrustBundle};
-
-#[path = "support/hub.rs"]
-mod hub;
 
 const LONG: Duration = Duration::from_secs(60);
 
