@@ -1,6 +1,8 @@
 //! A real Kubernetes for tests and for trying things by hand, without a registry or an engine.
 //! It must not know anything of RustCI's own resources or images.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod binaries;
 mod cache;
 mod cluster;

@@ -2,7 +2,7 @@
 //! It must not start them.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -125,6 +125,7 @@ pub(crate) fn kubelet(layout: &Layout, ip: Ipv4Addr, ports: [u16; 2]) -> Result<
         // Images come from no registry, so a collected one would not come back.
         "imageGCHighThresholdPercent": 100,
         "maxPods": 250,
+        "clusterDNS": name_servers(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default()),
         "authentication": {
             "anonymous": {"enabled": false},
             "webhook": {"enabled": true},
@@ -143,6 +144,19 @@ pub(crate) fn kubelet(layout: &Layout, ip: Ipv4Addr, ports: [u16; 2]) -> Result<
         format!("--hostname-override={NAME}"),
         format!("--node-ip={ip}"),
     ])
+}
+
+/// The machine's own name servers that pods can reach. There is no DNS server in the cluster, and
+/// without any address the kubelet writes a warning event for each pod.
+fn name_servers(resolv_conf: &str) -> Vec<IpAddr> {
+    let servers = resolv_conf
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver "));
+    let addresses = servers.filter_map(|address| address.trim().parse::<IpAddr>().ok());
+    addresses
+        .filter(|address| !address.is_loopback())
+        .take(3)
+        .collect()
 }
 
 /// Writes kube-proxy's configuration; gives its arguments.
@@ -171,6 +185,12 @@ pub(crate) fn proxy(layout: &Layout, ports: [u16; 2]) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pods_get_no_name_server_that_only_the_machine_itself_reaches() {
+        let text = "# none\nnameserver 127.0.0.53\nsearch zoo.test\nnameserver 192.0.2.9\n";
+        assert_eq!(name_servers(text), [IpAddr::from([192, 0, 2, 9])]);
+    }
 
     #[test]
     fn containerd_keeps_away_from_the_service_of_the_machine() {

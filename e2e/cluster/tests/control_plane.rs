@@ -1,7 +1,9 @@
 //! etcd and kube-apiserver alone: they serve, keep apart, and end with their user.
 //! It must not need root.
 
-use std::io::{BufRead, BufReader};
+#![allow(clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -95,7 +97,8 @@ fn a_killed_test_process_leaves_no_server() {
 async fn holder_of_a_control_plane_when_told() {
     if std::env::var_os(HOLD).is_some() {
         let plane = ControlPlane::start().await.unwrap();
-        println!("\nheld {}", plane.kubeconfig().parent().unwrap().display());
+        let dir = plane.kubeconfig().parent().unwrap();
+        writeln!(std::io::stdout(), "\nheld {}", dir.display()).unwrap();
         std::future::pending::<()>().await;
     }
 }

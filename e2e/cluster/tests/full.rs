@@ -1,12 +1,14 @@
 //! The machine's cluster from start to end: pods, logs, Services, volumes, and nothing left after.
 //! It must not skip anything: where it cannot run, it fails.
 
+#![allow(clippy::unwrap_used)]
+
 mod full {
     pub(crate) mod left;
     pub(crate) mod pods;
 }
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -200,7 +202,7 @@ async fn whatever_ends_its_users_the_cluster_can_be_ended_and_started() {
 async fn holder_of_the_cluster_when_told_by_the_environment() {
     if std::env::var_os(HOLD).is_some() {
         let _cluster = Cluster::up_scoped().await.unwrap();
-        println!("\nheld");
+        writeln!(std::io::stdout(), "\nheld").unwrap();
         std::future::pending::<()>().await;
     }
 }
