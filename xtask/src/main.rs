@@ -1,6 +1,9 @@
 //! `cargo xtask`: the commands of this project.
 //! Must not do anything itself: one file per command, this one only chooses.
 
+// A command of the terminal speaks on standard output.
+#![allow(clippy::print_stdout)]
+
 mod bench;
 mod check;
 mod cluster_command;
