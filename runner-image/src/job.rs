@@ -19,6 +19,9 @@ use crate::step::{self, StepEnd, StepError, StepLimits};
 use crate::stop::{StopReason, StopRequest};
 use crate::workplace::Workplace;
 
+#[cfg(test)]
+mod tests;
+
 /// Why the rest of the steps does not run.
 struct Ending {
     outcome: Outcome,
