@@ -1,9 +1,22 @@
 //! The operator: controllers that run pipelines in pods, and the hub that their agents talk to.
 //! Must not decide anything about runs: that is the planner's part.
 
+pub mod authority;
+pub mod caches;
+pub mod convert;
+pub mod events;
+pub mod identity;
+pub mod issuer;
 pub mod lease;
+pub mod log_token;
+pub mod metrics;
+pub mod pipeline;
+pub mod pipeline_run;
 pub mod pod;
+pub mod runner;
 pub mod settings;
+pub mod wake;
+pub mod writes;
 
 /// Field manager of everything that is not a controller's own.
 pub const FIELD_MANAGER: &str = "rustci-operator";

@@ -1,0 +1,271 @@
+//! What is known of a run now: from the caches, the operator's own memory and the hub.
+//! Must not change anything in the cluster.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::{JobStatus, Pipeline, PipelineRun, Runner};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use kube::api::Api;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
+use planner::run::{
+    AgentFact, JobReason, Observed, PipelineFact, PlaceFact, PlacePhase, Plan, PoolFact,
+};
+use tokio::time::Instant;
+
+use super::memory::PlaceMemory;
+use super::phase::{disruption, place_phase, termination_message};
+use super::{Context, RunError};
+use crate::caches::{controlling_run, is_finished};
+use crate::convert;
+
+/// How long a created pod may take to be seen in the cache before it is looked up.
+const CACHE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Reasons of jobs whose pod does not exist, since the API server refused it.
+const REFUSED: [JobReason; 2] = [JobReason::QuotaExceeded, JobReason::PodRefused];
+
+/// Everything that is known of one run.
+pub(super) struct Facts {
+    pub(super) run: Arc<PipelineRun>,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) uid: String,
+    pub(super) reference: ObjectReference,
+    /// False for a finished run: the cache holds a part of it only.
+    pub(super) is_whole: bool,
+    pipeline: Option<Arc<Pipeline>>,
+    places: Vec<PlaceFact>,
+    agents: Vec<AgentFact>,
+    runners: Vec<(String, Option<Arc<Runner>>)>,
+}
+
+impl Facts {
+    /// When to look again because of what is not known yet.
+    pub(super) fn recheck(&self) -> Option<Duration> {
+        let is_unsure = self.places.iter().any(|place| place.phase == PlacePhase::Creating);
+        is_unsure.then_some(CACHE_PATIENCE)
+    }
+}
+
+/// Looks at everything; none when the run is not there any more.
+pub(super) async fn observe(
+    cached: &Arc<PipelineRun>,
+    context: &Context,
+) -> Result<Option<Facts>, RunError> {
+    let namespace = cached.namespace().unwrap_or_default();
+    let name = cached.name_any();
+    let uid = cached.uid().unwrap_or_default();
+    let mut run = context.memory.newest(cached);
+    let mut is_whole = !is_finished(cached);
+    if !is_whole && is_stale(&run) {
+        let api: Api<PipelineRun> = Api::namespaced(context.client.clone(), &namespace);
+        let read = api.get_opt(&name).await;
+        let read = read.map_err(|source| RunError::ReadRun { run: name.clone(), source })?;
+        match read.filter(|read| read.uid().as_ref() == Some(&uid)) {
+            Some(whole) => run = Arc::new(whole),
+            None => return Ok(None),
+        }
+        is_whole = true;
+    }
+    let (places, ended) = places(&run, &uid, context).await?;
+    let mut agents: Vec<_> = context.hub.facts(&uid).iter().map(convert::agent_fact).collect();
+    merge(&mut agents, ended);
+    let pipeline = run.spec.pipeline_ref.as_ref().and_then(|reference| {
+        context.caches.pipelines.get(&ObjectRef::new(&reference.name).within(&namespace))
+    });
+    let runners = runners(&run, pipeline.as_deref(), &namespace, context);
+    let reference = cached.object_ref(&());
+    Ok(Some(Facts {
+        run, namespace, name, uid, reference, is_whole, pipeline, places, agents, runners,
+    }))
+}
+
+/// Plans from the facts. Places of pools are given out to one run at a time.
+pub(super) fn plan(facts: &Facts, context: &Context, now: Timestamp) -> Plan {
+    let pipeline = match (&facts.run.spec.pipeline_ref, &facts.pipeline) {
+        (None, _) => PipelineFact::Inline,
+        (Some(reference), None) => PipelineFact::Missing { name: &reference.name },
+        (Some(reference), Some(pipeline)) => PipelineFact::Found {
+            name: &reference.name,
+            generation: pipeline.metadata.generation.unwrap_or_default(),
+            spec: &pipeline.spec,
+        },
+    };
+    let observed = |pools| Observed {
+        run: &facts.run,
+        pipeline,
+        places: facts.places.clone(),
+        agents: facts.agents.clone(),
+        pools,
+        logs: Some(context.log_access(&facts.namespace, &facts.uid)),
+        observing_since: context.observing_since,
+        settings: &context.settings,
+    };
+    if facts.runners.is_empty() {
+        return planner::run::plan(&observed(Vec::new()), now);
+    }
+    let _one_at_a_time = context.pools.lock();
+    let plan = planner::run::plan(&observed(pools(facts, context)), now);
+    let planned = PipelineRun { status: Some(plan.status.clone()), ..(*facts.run).clone() };
+    context.memory.plan(&facts.uid, planned);
+    plan
+}
+
+/// True when a finished run's spec was changed: its status must say that this was seen.
+fn is_stale(run: &PipelineRun) -> bool {
+    let observed = run.status.as_ref().and_then(|status| status.observed_generation);
+    observed != run.metadata.generation
+}
+
+/// The places of the run's jobs, and what the ended ones say of their agents.
+async fn places(
+    run: &PipelineRun,
+    uid: &str,
+    context: &Context,
+) -> Result<(Vec<PlaceFact>, Vec<AgentFact>), RunError> {
+    let mut places = Vec::new();
+    let mut ended = Vec::new();
+    for job in run.status.iter().flat_map(|status| &status.jobs) {
+        let Some(name) = job.pod.as_ref().filter(|_| job.attempt > 0) else { continue };
+        let (phase, pod) = place(run, uid, job, name, context).await?;
+        if let Some(message) = pod.as_deref().and_then(termination_message) {
+            let result = runner_messages::termination::decode(message);
+            ended.extend(result.as_ref().and_then(convert::terminated_fact));
+        }
+        places.extend(phase.map(|phase| PlaceFact {
+            job: job.name.clone(),
+            attempt: job.attempt,
+            name: name.clone(),
+            phase,
+        }));
+    }
+    Ok((places, ended))
+}
+
+async fn place(
+    run: &PipelineRun,
+    uid: &str,
+    job: &JobStatus,
+    name: &str,
+    context: &Context,
+) -> Result<(Option<PlacePhase>, Option<Arc<Pod>>), RunError> {
+    let namespace = run.namespace().unwrap_or_default();
+    if let Some(pod) = context.caches.pod(&namespace, name).filter(|pod| is_of(pod, uid)) {
+        context.memory.note_place(uid, name, seen(&pod));
+        return Ok((Some(place_phase(&pod)), Some(pod)));
+    }
+    let remembered = context.memory.place(uid, name);
+    let phase = match remembered {
+        Some(PlaceMemory::Refused { kind, message, at }) => {
+            Some(PlacePhase::Refused { kind, message, at })
+        }
+        Some(PlaceMemory::Seen { reason, message, .. }) => {
+            Some(PlacePhase::Gone { reason, message })
+        }
+        Some(PlaceMemory::Created { at, .. }) if at.elapsed() < CACHE_PATIENCE => {
+            Some(PlacePhase::Creating)
+        }
+        // Nothing of an ended job's place matters once it is not there.
+        None if job.state.is_final() || is_refused(job) => None,
+        Some(PlaceMemory::Created { .. }) | None => {
+            return look_up(&namespace, uid, name, context).await;
+        }
+    };
+    Ok((phase, None))
+}
+
+/// Asks the API server about a pod that should be there.
+async fn look_up(
+    namespace: &str,
+    uid: &str,
+    name: &str,
+    context: &Context,
+) -> Result<(Option<PlacePhase>, Option<Arc<Pod>>), RunError> {
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+    let read = api.get_opt(name).await;
+    let read = read.map_err(|source| RunError::ReadPod { pod: name.to_owned(), source })?;
+    let Some(pod) = read.filter(|pod| is_of(pod, uid)) else {
+        let (reason, message) = (String::new(), String::new());
+        let gone = PlaceMemory::Seen { uid: String::new(), reason, message };
+        context.memory.note_place(uid, name, gone);
+        return Ok((Some(PlacePhase::Gone { reason: String::new(), message: String::new() }), None));
+    };
+    let created = PlaceMemory::Created { uid: pod.uid().unwrap_or_default(), at: Instant::now() };
+    context.memory.note_place(uid, name, created);
+    Ok((Some(place_phase(&pod)), Some(Arc::new(pod))))
+}
+
+/// What is remembered of a pod that was seen.
+pub(super) fn seen(pod: &Pod) -> PlaceMemory {
+    let (reason, message) = pod.status.as_ref().map(disruption).unwrap_or_default();
+    PlaceMemory::Seen { uid: pod.uid().unwrap_or_default(), reason, message }
+}
+
+fn is_of(pod: &Pod, run_uid: &str) -> bool {
+    controlling_run(pod).is_some_and(|(_, uid)| uid == run_uid)
+}
+
+fn is_refused(job: &JobStatus) -> bool {
+    REFUSED.iter().any(|reason| job.reason.as_deref() == Some(reason.as_str()))
+}
+
+/// Adds what ended pods say where the hub knows no result.
+fn merge(agents: &mut Vec<AgentFact>, ended: Vec<AgentFact>) {
+    for fact in ended {
+        let same = |known: &&mut AgentFact| {
+            (&known.job, known.attempt, known.fence) == (&fact.job, fact.attempt, fact.fence)
+        };
+        match agents.iter_mut().find(same) {
+            Some(known) if known.result.is_some() => {}
+            Some(known) => {
+                known.result = fact.result;
+                known.steps = fact.steps;
+            }
+            None => agents.push(fact),
+        }
+    }
+}
+
+fn runners(
+    run: &PipelineRun,
+    pipeline: Option<&Pipeline>,
+    namespace: &str,
+    context: &Context,
+) -> Vec<(String, Option<Arc<Runner>>)> {
+    if is_finished(run) {
+        return Vec::new();
+    }
+    let snapshot = run.status.as_ref().and_then(|status| status.pipeline.as_ref());
+    let spec = snapshot
+        .map(|snapshot| &snapshot.spec)
+        .or(run.spec.pipeline_spec.as_ref())
+        .or(pipeline.map(|pipeline| &pipeline.spec));
+    let jobs = spec.into_iter().flat_map(|spec| spec.jobs.iter().chain(&spec.finally_jobs));
+    let mut names: Vec<_> = jobs.filter_map(|job| job.runner.clone()).collect();
+    names.sort();
+    names.dedup();
+    let find = |name: &String| {
+        context.caches.runners.get(&ObjectRef::new(name).within(namespace))
+    };
+    names.into_iter().map(|name| (name.clone(), find(&name))).collect()
+}
+
+fn pools(facts: &Facts, context: &Context) -> Vec<PoolFact> {
+    let limited = facts.runners.iter().flat_map(|(_, runner)| runner).any(|r| r.spec.max.is_some());
+    let mut runs = Vec::new();
+    if limited {
+        let unfinished = context.caches.runs_in(&facts.namespace).into_iter();
+        let unfinished = unfinished.filter(|run| !is_finished(run));
+        runs = unfinished.map(|run| context.memory.for_pools(&run)).collect();
+    }
+    let runs: Vec<_> = runs.iter().map(|run| &**run).collect();
+    let fact = |(name, runner): &(String, Option<Arc<Runner>>)| PoolFact {
+        name: name.clone(),
+        spec: runner.as_ref().map(|runner| runner.spec.clone()),
+        free: runner.as_ref().and_then(|runner| planner::pool::free(runner, &runs)),
+    };
+    facts.runners.iter().map(fact).collect()
+}
