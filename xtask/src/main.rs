@@ -3,6 +3,7 @@
 
 // A command of the terminal speaks on standard output.
 #![allow(clippy::print_stdout)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod bench;
 mod check;
