@@ -58,6 +58,8 @@ struct State {
     groups: HashSet<i32>,
     /// Members seen in a group when its leader had ended.
     left: Vec<Process>,
+    /// All were killed, and none was started since.
+    ended: bool,
 }
 
 impl Processes {
@@ -103,6 +105,7 @@ impl Processes {
         let pid = pid_of(&child);
         state.waited.insert(pid);
         state.groups.insert(pid);
+        state.ended = false;
         Ok(child)
     }
 
@@ -158,18 +161,20 @@ impl Processes {
 
     /// Kills everything that the job started and what is still alive.
     pub async fn kill_job(&self) {
-        self.kill_all(|process, table| self.owns(process, table))
-            .await;
+        let owned = |process: &Process, table: &Table| self.owns(process, table);
+        let gone = self.kill_all(owned).await;
+        self.state.lock().ended = gone;
     }
 
-    async fn kill_all(&self, chosen: impl Fn(&Process, &Table) -> bool) {
+    async fn kill_all(&self, chosen: impl Fn(&Process, &Table) -> bool) -> bool {
         for _ in 0..KILL_PASSES {
             if kill_pass(&chosen) == 0 {
-                return;
+                return true;
             }
             tokio::time::sleep(KILL_PAUSE).await;
         }
         tracing::warn!("some processes of the job could not be killed");
+        false
     }
 
     fn owns(&self, process: &Process, table: &Table) -> bool {
@@ -201,6 +206,9 @@ impl Drop for Processes {
     fn drop(&mut self) {
         if let Some(reaper) = &self.reaper {
             reaper.abort();
+        }
+        if self.state.lock().ended {
+            return;
         }
         for _ in 0..KILL_PASSES {
             if kill_pass(&|process, table| self.owns(process, table)) == 0 {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::hub::{self, HubHandler, TestHub};
+use crate::test_hub::{HubHandler, State, TestHub};
 use runner::local::LocalAgent;
 use runner::{AgentError, JobEnd};
 use runner_messages::{
@@ -420,7 +420,7 @@ async fn a_repeated_offer_is_accepted_and_progress_is_told_again() {
     )]);
     let running = Bench::new(offer.clone()).await.start();
     let hub = &running.hub;
-    let is_running = |state: &hub::State| state.phase(0) == Some(StepPhase::Running);
+    let is_running = |state: &State| state.phase(0) == Some(StepPhase::Running);
     hub.until("the step runs", is_running).await;
     hub.change(|state| state.progress.clear());
     assert!(hub.offer(&offer).await.accepted);
@@ -550,7 +550,7 @@ async fn a_hub_that_takes_no_logs_blocks_the_process_but_not_its_cancellation() 
         .hub
         .change(|state| state.refuse_logs = Some(CallError::unavailable("away")));
     let running = bench.start();
-    let is_running = |state: &hub::State| state.phase(0) == Some(StepPhase::Running);
+    let is_running = |state: &State| state.phase(0) == Some(StepPhase::Running);
     running.hub.until("the step runs", is_running).await;
     running
         .hub

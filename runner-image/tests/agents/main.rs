@@ -3,7 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod hub;
 mod local;
 mod pod;
 mod program;
+mod real_hub;
+mod test_hub;

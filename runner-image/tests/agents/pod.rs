@@ -20,7 +20,7 @@ use valkyrie::identity::{
     Authority, IdentityStore, KeyRequest, SpiffeId, TrustBundle, TrustDomain,
 };
 
-use crate::hub::{HubHandler, TestHub};
+use crate::test_hub::{HubHandler, TestHub};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_rustci-agent");
 const AGENT: &str = "spiffe://test.example/ns/team/agent/pod-uid-1";
