@@ -63,3 +63,87 @@ pub(crate) fn result(result: &JobResult, count: usize) -> Result<(), CallError> 
 pub(crate) fn refuse(why: impl Into<String>) -> CallError {
     CallError::new(Code::InvalidArgument, why)
 }
+
+#[cfg(test)]
+mod tests {
+    use runner_messages::StepOutput;
+
+    use super::*;
+
+    fn oak() -> JobKey {
+        let word = || "oak".to_owned();
+        JobKey {
+            namespace: word(),
+            run: word(),
+            run_uid: word(),
+            job: word(),
+            attempt: 1,
+            fence: 1,
+        }
+    }
+
+    #[test]
+    fn a_key_must_be_there_with_names_of_a_sane_length() {
+        assert!(key(None).is_err());
+        assert!(key(Some(&oak())).is_ok());
+        assert!(
+            key(Some(&JobKey {
+                job: String::new(),
+                ..oak()
+            }))
+            .is_err()
+        );
+        assert!(
+            key(Some(&JobKey {
+                run: "a".repeat(MAX_NAME + 1),
+                ..oak()
+            }))
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn reports_of_steps_that_do_not_exist_are_refused() {
+        let at = |index| StepReport {
+            index,
+            ..StepReport::default()
+        };
+        assert!(steps(&[at(0), at(1)], 2).is_ok());
+        assert!(steps(&[at(2)], 2).is_err());
+        assert!(steps(&[at(0), at(0), at(0)], 2).is_err());
+        let message = "x".repeat(MAX_MESSAGE + 1);
+        assert!(steps(&[StepReport { message, ..at(0) }], 2).is_err());
+    }
+
+    #[test]
+    fn a_result_beyond_its_bounds_is_refused() {
+        let good = JobResult {
+            log_ends: vec![7; 2],
+            ..JobResult::default()
+        };
+        assert!(result(&good, 2).is_ok());
+        assert!(result(&good, 1).is_err());
+        let message = "x".repeat(MAX_MESSAGE + 1);
+        assert!(
+            result(
+                &JobResult {
+                    message,
+                    ..good.clone()
+                },
+                2
+            )
+            .is_err()
+        );
+        let output = |bytes: usize| StepOutput {
+            value: "x".repeat(bytes),
+            ..StepOutput::default()
+        };
+        let with = |outputs| JobResult {
+            outputs,
+            ..good.clone()
+        };
+        assert!(result(&with(vec![output(MAX_OUTPUT_BYTES)]), 2).is_ok());
+        assert!(result(&with(vec![output(MAX_OUTPUT_BYTES), output(1)]), 2).is_err());
+        assert!(result(&with(vec![output(0); MAX_OUTPUT_BYTES + 1]), 2).is_err());
+    }
+}

@@ -3,6 +3,7 @@
 
 /// Asks for a first certificate.
 #[derive(Clone, Eq, PartialEq, prost::Message)]
+#[prost(skip_debug)]
 pub struct IssueRequest {
     /// The pod's projected service-account token.
     #[prost(string, tag = "1")]
@@ -10,6 +11,17 @@ pub struct IssueRequest {
     /// Certificate signing request, DER.
     #[prost(bytes = "vec", tag = "2")]
     pub csr_der: Vec<u8>,
+}
+
+/// Without the token.
+impl std::fmt::Debug for IssueRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { token: _, csr_der } = self;
+        let bytes = csr_der.len();
+        f.debug_struct("IssueRequest")
+            .field("csr_der_bytes", &bytes)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Asks for the next certificate, over a session with the current one.
@@ -29,4 +41,18 @@ pub struct IssueReply {
     /// Roots to trust from now on, PEM.
     #[prost(string, tag = "2")]
     pub bundle_pem: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_not_shown() {
+        let request = IssueRequest {
+            token: "hazel-nut".into(),
+            csr_der: vec![7; 3],
+        };
+        assert!(!format!("{request:?}").contains("hazel"));
+    }
 }

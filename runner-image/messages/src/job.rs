@@ -83,6 +83,7 @@ pub struct StepSpec {
 
 /// One environment variable of a step.
 #[derive(Clone, Eq, PartialEq, prost::Message)]
+#[prost(skip_debug)]
 pub struct EnvEntry {
     /// Name of the variable.
     #[prost(string, tag = "1")]
@@ -93,6 +94,23 @@ pub struct EnvEntry {
     /// True when the value must be masked in logs.
     #[prost(bool, tag = "4")]
     pub secret: bool,
+}
+
+/// Without the value of a secret.
+impl std::fmt::Debug for EnvEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            name,
+            source,
+            secret,
+        } = self;
+        let mut shown = f.debug_struct("EnvEntry");
+        shown.field("name", name).field("secret", secret);
+        match source {
+            Some(EnvSource::Value(_)) if *secret => shown.finish_non_exhaustive(),
+            source => shown.field("source", source).finish(),
+        }
+    }
 }
 
 /// Where a variable's value comes from.
@@ -244,4 +262,35 @@ pub struct StepOutput {
     /// Its value.
     #[prost(string, tag = "3")]
     pub value: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_value_of_a_secret_is_not_shown_and_others_are() {
+        let entry = |secret| EnvEntry {
+            name: "TREE".into(),
+            source: Some(EnvSource::Value("hazel".into())),
+            secret,
+        };
+        let offer = |secret| Offer {
+            base_env: vec![entry(secret)],
+            ..Offer::default()
+        };
+        assert!(!format!("{:?}", offer(true)).contains("hazel"));
+        assert!(format!("{:?}", offer(false)).contains("hazel"));
+    }
+
+    #[test]
+    fn an_outcome_that_is_missing_or_unknown_is_no_success() {
+        for outcome in [0, 99] {
+            let result = JobResult {
+                outcome,
+                ..JobResult::default()
+            };
+            assert_eq!(result.outcome(), Outcome::Unspecified);
+        }
+    }
 }

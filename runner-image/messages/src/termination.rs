@@ -30,7 +30,9 @@ pub fn encode(result: &JobResult) -> String {
     }
     short.steps.clear();
     short.log_ends.clear();
-    short.message.truncate(short.message.floor_char_boundary(500));
+    short
+        .message
+        .truncate(short.message.floor_char_boundary(500));
     hex(&short)
 }
 
@@ -40,9 +42,13 @@ pub fn decode(text: &str) -> Option<JobResult> {
     if digits.len() % 2 != 0 {
         return None;
     }
-    let bytes: Option<Vec<u8>> =
-        digits.chunks(2).map(|pair| Some(value(pair[0])? << 4 | value(pair[1])?)).collect();
-    JobResult::decode(&bytes?[..]).ok().filter(|result| result.job.is_some())
+    let bytes: Option<Vec<u8>> = digits
+        .chunks(2)
+        .map(|pair| Some(value(pair[0])? << 4 | value(pair[1])?))
+        .collect();
+    JobResult::decode(&bytes?[..])
+        .ok()
+        .filter(|result| result.job.is_some())
 }
 
 fn hex(result: &JobResult) -> String {
@@ -55,7 +61,10 @@ fn hex(result: &JobResult) -> String {
 }
 
 fn value(digit: u8) -> Option<u8> {
-    DIGITS.iter().position(|known| *known == digit).and_then(|index| u8::try_from(index).ok())
+    DIGITS
+        .iter()
+        .position(|known| *known == digit)
+        .and_then(|index| u8::try_from(index).ok())
 }
 
 #[cfg(test)]
@@ -65,7 +74,12 @@ mod tests {
 
     fn result(outputs: usize, steps: usize) -> JobResult {
         JobResult {
-            job: Some(JobKey { job: "oak".into(), attempt: 2, fence: 9, ..JobKey::default() }),
+            job: Some(JobKey {
+                job: "oak".into(),
+                attempt: 2,
+                fence: 9,
+                ..JobKey::default()
+            }),
             outcome: Outcome::Succeeded.into(),
             message: String::new(),
             steps: (0..steps)
@@ -106,12 +120,21 @@ mod tests {
     fn a_thousand_steps_fit_by_their_outcome() {
         let text = encode(&result(0, 1000));
         assert!(text.len() <= LIMIT);
-        assert_eq!(decode(&text).map(|result| result.outcome()), Some(Outcome::Succeeded));
+        assert_eq!(
+            decode(&text).map(|result| result.outcome()),
+            Some(Outcome::Succeeded)
+        );
     }
 
     #[test]
     fn other_texts_are_no_result() {
-        for text in ["", "panic: something", "rustci-result:", "rustci-result:zz", "rustci-result:0"] {
+        for text in [
+            "",
+            "panic: something",
+            "rustci-result:",
+            "rustci-result:zz",
+            "rustci-result:0",
+        ] {
             assert_eq!(decode(text), None, "{text}");
         }
     }
