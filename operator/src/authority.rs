@@ -43,7 +43,11 @@ impl Stored {
 
     /// Every root that agents and operator trust.
     pub fn bundle(&self) -> Result<TrustBundle, IdentityError> {
-        let next = self.next.as_ref().map(|next| next.root_pem()).unwrap_or_default();
+        let next = self
+            .next
+            .as_ref()
+            .map(|next| next.root_pem())
+            .unwrap_or_default();
         let pem = [self.current.root_pem(), next, self.previous_pem.clone()].join("\n");
         TrustBundle::from_pem(self.current.trust_domain().clone(), &pem)
     }
@@ -60,13 +64,19 @@ pub fn rotate(
     lifetime: Duration,
 ) -> Result<Option<Stored>, IdentityError> {
     let left = |authority: &Authority| {
-        authority.expires_at().duration_since(now).unwrap_or_default()
+        authority
+            .expires_at()
+            .duration_since(now)
+            .unwrap_or_default()
     };
     match &stored.next {
         None if left(&stored.current) <= lifetime / 3 => {
             let domain = stored.current.trust_domain().clone();
             let next = Authority::generate(domain, now, lifetime)?;
-            Ok(Some(Stored { next: Some(Arc::new(next)), ..stored.clone() }))
+            Ok(Some(Stored {
+                next: Some(Arc::new(next)),
+                ..stored.clone()
+            }))
         }
         Some(next) => {
             let known_for = lifetime.saturating_sub(left(next));
@@ -113,7 +123,13 @@ mod tests {
         let second = rotate(&first, at(241), LIFETIME).unwrap().unwrap();
         assert_eq!(second.current.root_pem(), first.current.root_pem());
         let next = second.next.clone().unwrap();
-        assert!(second.bundle().unwrap().to_pem().contains(next.root_pem().trim()));
+        assert!(
+            second
+                .bundle()
+                .unwrap()
+                .to_pem()
+                .contains(next.root_pem().trim())
+        );
         assert!(rotate(&second, at(260), LIFETIME).unwrap().is_none());
 
         let third = rotate(&second, at(272), LIFETIME).unwrap().unwrap();
@@ -122,7 +138,11 @@ mod tests {
         let bundle = third.bundle().unwrap().to_pem();
         assert!(bundle.contains(first.current.root_pem().trim()));
         let run = ("ns", "uid");
-        assert!(third.log_key.verifies(&first.log_key.token(run.0, run.1), run.0, run.1));
+        assert!(
+            third
+                .log_key
+                .verifies(&first.log_key.token(run.0, run.1), run.0, run.1)
+        );
     }
 
     #[test]
@@ -130,6 +150,12 @@ mod tests {
         let late = rotate(&stored(), at(359), LIFETIME).unwrap().unwrap();
         assert!(rotate(&late, at(359), LIFETIME).unwrap().is_none());
         let almost = at(360) - Duration::from_secs(3600);
-        assert!(rotate(&late, almost, LIFETIME).unwrap().unwrap().next.is_none());
+        assert!(
+            rotate(&late, almost, LIFETIME)
+                .unwrap()
+                .unwrap()
+                .next
+                .is_none()
+        );
     }
 }

@@ -11,9 +11,9 @@ use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use kube::api::Api;
+use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::watcher::{Config, Event, watcher};
-use kube::runtime::WatchStreamExt;
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
@@ -86,16 +86,44 @@ pub async fn start(
     let ours = Config::default().labels(&pod::selector());
     let c = caches.clone();
     let on_run = move |event: &Event<PipelineRun>| c.run_event(event, &deleted);
-    spawn(api(client, namespace), all.clone(), trim_run, run_writer, on_run, stop);
+    spawn(
+        api(client, namespace),
+        all.clone(),
+        trim_run,
+        run_writer,
+        on_run,
+        stop,
+    );
     let c = caches.clone();
     let on_pipeline = move |event: &Event<Pipeline>| c.pipeline_event(event);
-    spawn(api(client, namespace), all.clone(), trim, pipeline_writer, on_pipeline, stop);
+    spawn(
+        api(client, namespace),
+        all.clone(),
+        trim,
+        pipeline_writer,
+        on_pipeline,
+        stop,
+    );
     let c = caches.clone();
     let on_runner = move |event: &Event<Runner>| c.runner_event(event);
-    spawn(api(client, namespace), all, trim, runner_writer, on_runner, stop);
+    spawn(
+        api(client, namespace),
+        all,
+        trim,
+        runner_writer,
+        on_runner,
+        stop,
+    );
     let c = caches.clone();
     let on_pod = move |event: &Event<Pod>| c.pod_event(event, &*watcher);
-    spawn(api(client, namespace), ours, trim_pod, pod_writer, on_pod, stop);
+    spawn(
+        api(client, namespace),
+        ours,
+        trim_pod,
+        pod_writer,
+        on_pod,
+        stop,
+    );
     let ready = async {
         caches.runs.wait_until_ready().await.is_ok()
             && caches.pipelines.wait_until_ready().await.is_ok()
@@ -131,17 +159,22 @@ fn spawn<K>(
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Hash + Eq + Clone,
 {
-    let stream = watcher(api, config).default_backoff().modify(trim).reflect(writer);
-    let drive = stream.take_until(stop.clone().cancelled_owned()).for_each(move |event| {
-        match event {
-            Ok(event) => on_event(&event),
-            Err(error) => {
-                let kind = K::kind(&());
-                tracing::warn!(%error, %kind, "A watch was interrupted and is started again.");
+    let stream = watcher(api, config)
+        .default_backoff()
+        .modify(trim)
+        .reflect(writer);
+    let drive = stream
+        .take_until(stop.clone().cancelled_owned())
+        .for_each(move |event| {
+            match event {
+                Ok(event) => on_event(&event),
+                Err(error) => {
+                    let kind = K::kind(&());
+                    tracing::warn!(%error, %kind, "A watch was interrupted and is started again.");
+                }
             }
-        }
-        futures::future::ready(())
-    });
+            futures::future::ready(())
+        });
     tokio::spawn(drive);
 }
 
@@ -187,7 +220,10 @@ impl Caches {
             self.wake_runners.wake(&namespace, runner);
         }
         if is_deleted {
-            let run = DeletedRun { namespace, uid: run.uid().unwrap_or_default() };
+            let run = DeletedRun {
+                namespace,
+                uid: run.uid().unwrap_or_default(),
+            };
             if deleted.try_send(run).is_err() {
                 tracing::debug!("Many runs are deleted at once; the sweep removes their logs.");
             }
@@ -196,14 +232,17 @@ impl Caches {
 
     fn wake_all(&self) {
         for run in self.runs.state() {
-            self.wake_runs.wake(&run.namespace().unwrap_or_default(), &run.name_any());
+            self.wake_runs
+                .wake(&run.namespace().unwrap_or_default(), &run.name_any());
         }
         self.run_changes.send_replace(());
     }
 
     fn pipeline_event(&self, event: &Event<Pipeline>) {
         let pipeline = match event {
-            Event::Apply(pipeline) | Event::Delete(pipeline) | Event::InitApply(pipeline) => pipeline,
+            Event::Apply(pipeline) | Event::Delete(pipeline) | Event::InitApply(pipeline) => {
+                pipeline
+            }
             Event::InitDone => {
                 for pipeline in self.pipelines.state() {
                     let namespace = pipeline.namespace().unwrap_or_default();
@@ -218,7 +257,10 @@ impl Caches {
         self.wake_pipelines.wake(&namespace, &name);
         self.wake_runs_that(&namespace, |run| {
             let reference = run.spec.pipeline_ref.as_ref();
-            let is_started = run.status.as_ref().is_some_and(|status| status.pipeline.is_some());
+            let is_started = run
+                .status
+                .as_ref()
+                .is_some_and(|status| status.pipeline.is_some());
             !is_started && reference.is_some_and(|reference| reference.name == name)
         });
     }
@@ -244,12 +286,17 @@ impl Caches {
     }
 
     fn pod_event(&self, event: &Event<Pod>, watcher: &dyn Watcher) {
-        let (Event::Apply(pod) | Event::Delete(pod)) = event else { return };
-        let Some((run, uid)) = controlling_run(pod) else { return };
+        let (Event::Apply(pod) | Event::Delete(pod)) = event else {
+            return;
+        };
+        let Some((run, uid)) = controlling_run(pod) else {
+            return;
+        };
         if matches!(event, Event::Delete(_)) {
             watcher.pod_deleted(uid, pod);
         }
-        self.wake_runs.wake(&pod.namespace().unwrap_or_default(), run);
+        self.wake_runs
+            .wake(&pod.namespace().unwrap_or_default(), run);
     }
 
     fn wake_runs_that(&self, namespace: &str, wanted: impl Fn(&PipelineRun) -> bool) {
@@ -264,7 +311,9 @@ impl Caches {
 /// Name and uid of the run that controls a pod.
 pub fn controlling_run(pod: &Pod) -> Option<(&str, &str)> {
     let owners = pod.metadata.owner_references.iter().flatten();
-    let owner = owners.into_iter().find(|owner| owner.controller == Some(true))?;
+    let owner = owners
+        .into_iter()
+        .find(|owner| owner.controller == Some(true))?;
     let group = owner.api_version.split('/').next().unwrap_or_default();
     (owner.kind == "PipelineRun" && group == crds::GROUP)
         .then_some((owner.name.as_str(), owner.uid.as_str()))
@@ -272,17 +321,27 @@ pub fn controlling_run(pod: &Pod) -> Option<(&str, &str)> {
 
 /// True when nothing of the run will change any more.
 pub fn is_finished(run: &PipelineRun) -> bool {
-    run.status.as_ref().is_some_and(|status| status.completion_time.is_some())
+    run.status
+        .as_ref()
+        .is_some_and(|status| status.completion_time.is_some())
 }
 
 /// The pools that a run's jobs name. The snapshot of a finished run is trimmed, its jobs are not.
 fn runners_of(run: &PipelineRun) -> HashSet<&str> {
-    let by_snapshot = run.status.iter().flat_map(|status| &status.pipeline).map(|p| &p.spec);
+    let by_snapshot = run
+        .status
+        .iter()
+        .flat_map(|status| &status.pipeline)
+        .map(|p| &p.spec);
     let spec = by_snapshot.chain(&run.spec.pipeline_spec).next();
-    let jobs = spec.into_iter().flat_map(|spec| spec.jobs.iter().chain(&spec.finally_jobs));
+    let jobs = spec
+        .into_iter()
+        .flat_map(|spec| spec.jobs.iter().chain(&spec.finally_jobs));
     let by_status = run.status.iter().flat_map(|status| &status.jobs);
     let of_jobs = jobs.filter_map(|job| job.runner.as_deref());
-    of_jobs.chain(by_status.filter_map(|job| job.runner.as_deref())).collect()
+    of_jobs
+        .chain(by_status.filter_map(|job| job.runner.as_deref()))
+        .collect()
 }
 
 fn trim<K: Resource>(object: &mut K) {
@@ -298,8 +357,14 @@ fn trim_run(run: &mut PipelineRun) {
     if !is_finished(run) {
         return;
     }
-    run.spec.pipeline_spec = run.spec.pipeline_spec.take().map(|_| PipelineSpec::default());
-    let Some(status) = &mut run.status else { return };
+    run.spec.pipeline_spec = run
+        .spec
+        .pipeline_spec
+        .take()
+        .map(|_| PipelineSpec::default());
+    let Some(status) = &mut run.status else {
+        return;
+    };
     // The pools look at the jobs' runners, of which a finished run holds none.
     if let Some(pipeline) = &mut status.pipeline {
         pipeline.spec = PipelineSpec::default();

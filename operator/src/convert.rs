@@ -10,7 +10,14 @@ use runner_messages as wire;
 
 /// An attempt for the wire.
 pub fn key(key: &plan::JobKey) -> wire::JobKey {
-    let plan::JobKey { namespace, run, run_uid, job, attempt, fence } = key;
+    let plan::JobKey {
+        namespace,
+        run,
+        run_uid,
+        job,
+        attempt,
+        fence,
+    } = key;
     wire::JobKey {
         namespace: namespace.clone(),
         run: run.clone(),
@@ -23,7 +30,14 @@ pub fn key(key: &plan::JobKey) -> wire::JobKey {
 
 /// An offer for the wire.
 pub fn offer(offer: &plan::OfferSpec, stop_grace: Duration) -> wire::Offer {
-    let plan::OfferSpec { key: job, place: _, steps, timeout, workdir, base_env } = offer;
+    let plan::OfferSpec {
+        key: job,
+        place: _,
+        steps,
+        timeout,
+        workdir,
+        base_env,
+    } = offer;
     wire::Offer {
         job: Some(key(job)),
         steps: steps.iter().map(step).collect(),
@@ -35,7 +49,14 @@ pub fn offer(offer: &plan::OfferSpec, stop_grace: Duration) -> wire::Offer {
 }
 
 fn step(step: &plan::StepOffer) -> wire::StepSpec {
-    let plan::StepOffer { name, script, shell, workdir, env: variables, timeout } = step;
+    let plan::StepOffer {
+        name,
+        script,
+        shell,
+        workdir,
+        env: variables,
+        timeout,
+    } = step;
     wire::StepSpec {
         name: name.clone(),
         script: script.clone(),
@@ -47,17 +68,27 @@ fn step(step: &plan::StepOffer) -> wire::StepSpec {
 }
 
 fn env(entry: &plan::EnvEntry) -> wire::EnvEntry {
-    let plan::EnvEntry { name, value, secret } = entry;
+    let plan::EnvEntry {
+        name,
+        value,
+        secret,
+    } = entry;
     let source = match value {
         plan::EnvValue::Literal(value) => wire::EnvSource::Value(value.clone()),
         plan::EnvValue::FromAgentEnv(name) => wire::EnvSource::FromAgentEnv(name.clone()),
     };
-    wire::EnvEntry { name: name.clone(), source: Some(source), secret: *secret }
+    wire::EnvEntry {
+        name: name.clone(),
+        source: Some(source),
+        secret: *secret,
+    }
 }
 
 /// Whole milliseconds, and never the 0 that means none.
 fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
+    u64::try_from(duration.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1)
 }
 
 /// Why an attempt is stopped, for the wire. The planner keeps the finer reason itself.
@@ -72,7 +103,13 @@ pub fn cancel_reason(reason: plan::CancelReason) -> wire::CancelReason {
 
 /// What the hub knows of an attempt, for the planner.
 pub fn agent_fact(facts: &AgentFacts) -> plan::AgentFact {
-    let AgentFacts { key, connected, accepted_at, steps, result } = facts;
+    let AgentFacts {
+        key,
+        connected,
+        accepted_at,
+        steps,
+        result,
+    } = facts;
     plan::AgentFact {
         job: key.job.clone(),
         attempt: key.attempt,
@@ -99,7 +136,11 @@ pub fn terminated_fact(result: &wire::JobResult) -> Option<plan::AgentFact> {
 }
 
 fn step_fact(report: &wire::StepReport) -> plan::StepFact {
-    let at = |millis: i64| (millis > 0).then(|| Timestamp::from_millisecond(millis).ok()).flatten();
+    let at = |millis: i64| {
+        (millis > 0)
+            .then(|| Timestamp::from_millisecond(millis).ok())
+            .flatten()
+    };
     let phase = match report.state() {
         wire::StepPhase::Pending => plan::StepPhase::Pending,
         wire::StepPhase::Running => plan::StepPhase::Running,
@@ -134,7 +175,11 @@ fn job_result(result: &wire::JobResult) -> plan::JobResult {
         name: output.name.clone(),
         value: output.value.clone(),
     });
-    plan::JobResult { outcome, message: result.message.clone(), outputs: outputs.collect() }
+    plan::JobResult {
+        outcome,
+        message: result.message.clone(),
+        outputs: outputs.collect(),
+    }
 }
 
 fn timestamp(time: SystemTime) -> Option<Timestamp> {

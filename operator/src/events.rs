@@ -22,7 +22,10 @@ pub struct Events {
 impl Events {
     /// `instance` is the name of this operator.
     pub fn new(client: Client, instance: &str) -> Self {
-        Self { client, instance: instance.to_owned() }
+        Self {
+            client,
+            instance: instance.to_owned(),
+        }
     }
 
     /// Writes all of them; trouble is logged and not more.
@@ -49,7 +52,12 @@ fn build_event(
     instance: &str,
     now: Timestamp,
 ) -> Event {
-    let plan::Event { event_type, reason, message, at: _ } = event;
+    let plan::Event {
+        event_type,
+        reason,
+        message,
+        at: _,
+    } = event;
     let name = regarding.name.as_deref().unwrap_or_default();
     let uid = regarding.uid.as_deref().unwrap_or_default();
     let identity = format!("{uid}\n{reason}\n{message}");
@@ -79,7 +87,9 @@ fn build_event(
 }
 
 fn cut(text: &str, max: usize) -> &str {
-    let end = (0..=max.min(text.len())).rev().find(|&at| text.is_char_boundary(at));
+    let end = (0..=max.min(text.len()))
+        .rev()
+        .find(|&at| text.is_char_boundary(at));
     &text[..end.unwrap_or(0)]
 }
 
@@ -104,7 +114,10 @@ mod tests {
         let second = build_event(&regarding, &event, "south", Timestamp::MAX);
         assert_eq!(first.metadata.name, second.metadata.name);
         assert_eq!(first.note.unwrap().len(), NOTE_MAX);
-        let other = plan::Event { reason: "Started".to_owned(), ..event };
+        let other = plan::Event {
+            reason: "Started".to_owned(),
+            ..event
+        };
         let third = build_event(&regarding, &other, "north", Timestamp::UNIX_EPOCH);
         assert_ne!(first.metadata.name, third.metadata.name);
     }

@@ -40,7 +40,13 @@ impl Issuer {
         authority: Arc<RwLock<Stored>>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { client, caches, domain, authority, metrics }
+        Self {
+            client,
+            caches,
+            domain,
+            authority,
+            metrics,
+        }
     }
 
     async fn bearer(&self, token: &str) -> Result<Bearer, CallError> {
@@ -54,7 +60,10 @@ impl Issuer {
         };
         let api: Api<TokenReview> = Api::all(self.client.clone());
         let review = api.create(&PostParams::default(), &review).await;
-        let status = review.map_err(|error| unavailable(&error))?.status.unwrap_or_default();
+        let status = review
+            .map_err(|error| unavailable(&error))?
+            .status
+            .unwrap_or_default();
         checks::bearer(&status, &audience).map_err(|refusal| self.refuse(refusal))
     }
 
@@ -64,7 +73,10 @@ impl Issuer {
             return Ok(Some(pod));
         }
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let read = api.get_opt(name).await.map_err(|error| unavailable(&error))?;
+        let read = api
+            .get_opt(name)
+            .await
+            .map_err(|error| unavailable(&error))?;
         Ok(read.map(Arc::new))
     }
 
@@ -87,18 +99,30 @@ impl Issuer {
         let id = identity::agent(&self.domain, namespace, pod_uid).map_err(wrong)?;
         let stored = self.authority.read();
         let now = SystemTime::now();
-        let chain =
-            stored.current.issue(csr_der, &id, &[], now, CERTIFICATE_LIFETIME).map_err(wrong)?;
+        let chain = stored
+            .current
+            .issue(csr_der, &id, &[], now, CERTIFICATE_LIFETIME)
+            .map_err(wrong)?;
         let bundle = stored.bundle().map_err(wrong)?;
         Ok(IssuedIdentity {
-            chain: chain.into_iter().map(|certificate| certificate.to_vec()).collect(),
+            chain: chain
+                .into_iter()
+                .map(|certificate| certificate.to_vec())
+                .collect(),
             bundle_pem: bundle.to_pem(),
         })
     }
 
     fn refuse(&self, refusal: Refusal) -> CallError {
-        let Refusal { reason, detail, code } = refusal;
-        self.metrics.refused_identities.get_or_create(&OfRefusal { reason }).inc();
+        let Refusal {
+            reason,
+            detail,
+            code,
+        } = refusal;
+        self.metrics
+            .refused_identities
+            .get_or_create(&OfRefusal { reason })
+            .inc();
         tracing::warn!(?reason, detail, "An agent was refused a certificate.");
         CallError::new(code, detail)
     }

@@ -4,12 +4,16 @@
 pub mod authority;
 pub mod caches;
 pub mod convert;
+pub mod endpoint;
 pub mod events;
+pub mod http;
 pub mod identity;
 pub mod issuer;
+pub mod leader;
 pub mod lease;
 pub mod log_token;
 pub mod metrics;
+pub mod operator;
 pub mod pipeline;
 pub mod pipeline_run;
 pub mod pod;

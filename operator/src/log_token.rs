@@ -34,7 +34,10 @@ impl LogKey {
 
     /// BLAKE3 in its keyed mode is a message authentication code. Neither part can hold a `/`.
     fn code(&self, namespace: &str, run_uid: &str) -> blake3::Hash {
-        blake3::keyed_hash(&self.0, format!("rustci log {namespace}/{run_uid}").as_bytes())
+        blake3::keyed_hash(
+            &self.0,
+            format!("rustci log {namespace}/{run_uid}").as_bytes(),
+        )
     }
 }
 

@@ -105,7 +105,6 @@ pub enum ControllerName {
 #[allow(missing_docs)]
 pub enum ReconcileOutcome {
     Done,
-    Conflict,
     Failed,
 }
 
@@ -188,15 +187,31 @@ impl Metrics {
     /// Writes to the API server so far, leases not included.
     pub fn total_api_writes(&self) -> u64 {
         let text = self.encode();
-        let counts = text.lines().filter_map(|line| line.strip_prefix("rustci_api_writes_total{"));
-        counts.filter_map(|rest| rest.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+        let counts = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("rustci_api_writes_total{"));
+        counts
+            .filter_map(|rest| rest.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum()
     }
 
     fn register(&mut self) {
         let r = &mut self.registry;
-        r.register("api_writes", "Writes to the API server", self.api_writes.clone());
-        r.register("lease_writes", "Writes of the leader's lease", self.lease_writes.clone());
-        r.register("reconciles", "Reconciles by outcome", self.reconciles.clone());
+        r.register(
+            "api_writes",
+            "Writes to the API server",
+            self.api_writes.clone(),
+        );
+        r.register(
+            "lease_writes",
+            "Writes of the leader's lease",
+            self.lease_writes.clone(),
+        );
+        r.register(
+            "reconciles",
+            "Reconciles by outcome",
+            self.reconciles.clone(),
+        );
         r.register_with_unit(
             "reconcile",
             "Duration of reconciles",
@@ -209,8 +224,16 @@ impl Metrics {
             "Refused requests for a certificate",
             self.refused_identities.clone(),
         );
-        r.register("unfinished_runs", "Runs that are not finished", self.unfinished_runs.clone());
-        r.register("queued_jobs", "Jobs that wait for a Runner", self.queued_jobs.clone());
+        r.register(
+            "unfinished_runs",
+            "Runs that are not finished",
+            self.unfinished_runs.clone(),
+        );
+        r.register(
+            "queued_jobs",
+            "Jobs that wait for a Runner",
+            self.queued_jobs.clone(),
+        );
         r.register("leading", "1 on the leader", self.leading.clone());
         r.register_collector(Box::new(self.sessions.clone()));
     }
@@ -222,16 +245,30 @@ fn durations() -> Histogram {
 
 impl Collector for SessionCounters {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let Some(counters) = self.0.lock().clone() else { return Ok(()) };
+        let Some(counters) = self.0.lock().clone() else {
+            return Ok(());
+        };
         let plain = [
-            ("connections", "Connections that finished their handshake", &counters.connections),
-            ("disconnections", "Connections that ended", &counters.disconnections),
+            (
+                "connections",
+                "Connections that finished their handshake",
+                &counters.connections,
+            ),
+            (
+                "disconnections",
+                "Connections that ended",
+                &counters.disconnections,
+            ),
             ("handshakes", "Handshakes begun", &counters.handshakes),
             ("resumptions", "Sessions resumed", &counters.resumptions),
             ("calls_ok", "Calls answered", &counters.calls_ok),
             ("calls_failed", "Calls that failed", &counters.calls_failed),
             ("streams", "Streams received", &counters.streams),
-            ("bytes_received", "Payload bytes received", &counters.bytes_received),
+            (
+                "bytes_received",
+                "Payload bytes received",
+                &counters.bytes_received,
+            ),
             ("bytes_sent", "Payload bytes sent", &counters.bytes_sent),
         ];
         for (name, help, counter) in plain {
@@ -261,19 +298,34 @@ mod tests {
     #[test]
     fn the_text_has_writes_and_session_counters_with_bounded_labels() {
         let metrics = Metrics::default();
-        let status = ApiWrite { verb: Verb::Patch, kind: Kind::PipelineRunStatus };
+        let status = ApiWrite {
+            verb: Verb::Patch,
+            kind: Kind::PipelineRunStatus,
+        };
         metrics.api_writes.get_or_create(&status).inc_by(3);
-        metrics.api_writes.get_or_create(&ApiWrite { verb: Verb::Create, kind: Kind::Pod }).inc();
+        metrics
+            .api_writes
+            .get_or_create(&ApiWrite {
+                verb: Verb::Create,
+                kind: Kind::Pod,
+            })
+            .inc();
         let counters = Arc::new(SessionMetrics::default());
         counters.calls_ok.add(7);
         counters.refused(Refusal::Tls).add(2);
         metrics.follow_sessions(counters);
         let text = metrics.encode();
-        assert!(text.contains(
-            "rustci_api_writes_total{verb=\"Patch\",kind=\"PipelineRunStatus\"} 3\n"
-        ));
-        assert!(text.contains("rustci_valkyrie_calls_ok_total 7\n"), "{text}");
-        assert!(text.contains("rustci_valkyrie_refusals_total{reason=\"tls\"} 2\n"), "{text}");
+        assert!(
+            text.contains("rustci_api_writes_total{verb=\"Patch\",kind=\"PipelineRunStatus\"} 3\n")
+        );
+        assert!(
+            text.contains("rustci_valkyrie_calls_ok_total 7\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("rustci_valkyrie_refusals_total{reason=\"tls\"} 2\n"),
+            "{text}"
+        );
         assert_eq!(metrics.total_api_writes(), 4);
     }
 }

@@ -64,8 +64,19 @@ pub async fn reconcile(
 ) -> Result<Action, PipelineError> {
     let runs = runs_of(pipeline, &context.caches);
     let runs: Vec<_> = runs.iter().map(|run| &**run).collect();
-    let plan = planner::pipeline::plan(&ObservedPipeline { pipeline, runs: &runs }, now);
-    let PipelinePlan { create_run, delete_runs, status, recheck } = plan;
+    let plan = planner::pipeline::plan(
+        &ObservedPipeline {
+            pipeline,
+            runs: &runs,
+        },
+        now,
+    );
+    let PipelinePlan {
+        create_run,
+        delete_runs,
+        status,
+        recheck,
+    } = plan;
     if let Some(run) = create_run {
         // The status says that the generation has its run, so it waits for that.
         create(pipeline, run, context).await?;
@@ -79,7 +90,12 @@ pub async fn reconcile(
 fn runs_of(pipeline: &Pipeline, caches: &Caches) -> Vec<Arc<PipelineRun>> {
     let name = pipeline.name_any();
     let mut runs = caches.runs_in(&pipeline.namespace().unwrap_or_default());
-    runs.retain(|run| run.spec.pipeline_ref.as_ref().is_some_and(|by| by.name == name));
+    runs.retain(|run| {
+        run.spec
+            .pipeline_ref
+            .as_ref()
+            .is_some_and(|by| by.name == name)
+    });
     runs
 }
 
@@ -97,8 +113,10 @@ async fn create(
         controller: Some(true),
         block_owner_deletion: Some(false),
     }]);
-    let params =
-        PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let params = PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
     match runs(pipeline, context).create(&params, &run).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
@@ -121,7 +139,10 @@ async fn delete(
         let deleted = match api.delete(name, &params).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-            Err(source) => Err(PipelineError::DeleteRun { run: name.clone(), source }),
+            Err(source) => Err(PipelineError::DeleteRun {
+                run: name.clone(),
+                source,
+            }),
         };
         result = result.and(deleted);
     }
@@ -133,7 +154,8 @@ async fn report(
     status: &PipelineStatus,
     context: &Context,
 ) -> Result<(), PipelineError> {
-    let is_same = |old: &PipelineStatus| serde_json::to_value(old).ok() == serde_json::to_value(status).ok();
+    let is_same =
+        |old: &PipelineStatus| serde_json::to_value(old).ok() == serde_json::to_value(status).ok();
     if pipeline.status.as_ref().is_some_and(is_same) {
         return Ok(());
     }
@@ -154,10 +176,16 @@ async fn report(
         Ok(_) => Ok(()),
         // Changed or deleted meanwhile: the watch brings it again.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-        Err(source) => Err(PipelineError::WriteStatus { pipeline: name, source }),
+        Err(source) => Err(PipelineError::WriteStatus {
+            pipeline: name,
+            source,
+        }),
     }
 }
 
 fn runs(pipeline: &Pipeline, context: &Context) -> Api<PipelineRun> {
-    Api::namespaced(context.client.clone(), &pipeline.namespace().unwrap_or_default())
+    Api::namespaced(
+        context.client.clone(),
+        &pipeline.namespace().unwrap_or_default(),
+    )
 }

@@ -21,6 +21,7 @@ use thiserror::Error;
 use valkyrie::identity::TrustDomain;
 
 use self::memory::Memory;
+pub use self::observe::seen;
 use self::report::Reported;
 use crate::caches::Caches;
 use crate::events::Events;
@@ -147,7 +148,10 @@ pub async fn reconcile(
 impl Context {
     fn log_access(&self, namespace: &str, run_uid: &str) -> LogAccess {
         let (service, key) = &self.logs;
-        LogAccess { service: service.clone(), token: key.token(namespace, run_uid) }
+        LogAccess {
+            service: service.clone(),
+            token: key.token(namespace, run_uid),
+        }
     }
 }
 

@@ -61,9 +61,18 @@ pub async fn reconcile(
     let namespace = runner.namespace().unwrap_or_default();
     let mut unfinished = context.caches.runs_in(&namespace);
     unfinished.retain(|run| !is_finished(run));
-    let newest: Vec<_> = unfinished.iter().map(|run| context.memory.for_pools(run)).collect();
+    let newest: Vec<_> = unfinished
+        .iter()
+        .map(|run| context.memory.for_pools(run))
+        .collect();
     let runs: Vec<_> = newest.iter().map(|run| &**run).collect();
-    let status = planner::pool::plan(&ObservedPool { runner, runs: &runs }, now);
+    let status = planner::pool::plan(
+        &ObservedPool {
+            runner,
+            runs: &runs,
+        },
+        now,
+    );
     let free = planner::pool::free(runner, &runs);
     for run in waiting(&runs, &runner.name_any(), free) {
         context.caches.wake_runs.wake(&namespace, &run.name_any());
@@ -78,15 +87,15 @@ pub async fn reconcile(
 }
 
 /// The oldest runs that wait for a place of the pool, as many as places are free.
-fn waiting<'a>(
-    runs: &[&'a PipelineRun],
-    runner: &str,
-    free: Option<u32>,
-) -> Vec<&'a PipelineRun> {
+fn waiting<'a>(runs: &[&'a PipelineRun], runner: &str, free: Option<u32>) -> Vec<&'a PipelineRun> {
     let is_waiting = |run: &&&PipelineRun| {
         let status = run.status.as_ref();
-        let specs = status.and_then(|status| status.pipeline.as_ref()).map(|p| &p.spec);
-        let specs = specs.into_iter().flat_map(|spec| spec.jobs.iter().chain(&spec.finally_jobs));
+        let specs = status
+            .and_then(|status| status.pipeline.as_ref())
+            .map(|p| &p.spec);
+        let specs = specs
+            .into_iter()
+            .flat_map(|spec| spec.jobs.iter().chain(&spec.finally_jobs));
         let jobs = status.into_iter().flat_map(|status| &status.jobs);
         specs.zip(jobs).any(|(spec, job)| {
             spec.runner.as_deref() == Some(runner)
@@ -131,16 +140,24 @@ async fn report(
             "resourceVersion": runner.metadata.resource_version},
         "status": status,
     });
-    let api: Api<Runner> =
-        Api::namespaced(context.client.clone(), &runner.namespace().unwrap_or_default());
+    let api: Api<Runner> = Api::namespaced(
+        context.client.clone(),
+        &runner.namespace().unwrap_or_default(),
+    );
     let params = PatchParams::apply(FIELD_MANAGER).force();
     match api.patch_status(&name, &params, &Patch::Apply(&body)).await {
         Ok(_) => {
-            context.written.lock().insert(runner.uid().unwrap_or_default(), Instant::now());
+            context
+                .written
+                .lock()
+                .insert(runner.uid().unwrap_or_default(), Instant::now());
             Ok(())
         }
         // Changed or deleted meanwhile: the watch brings it again.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-        Err(source) => Err(RunnerError::WriteStatus { runner: name, source }),
+        Err(source) => Err(RunnerError::WriteStatus {
+            runner: name,
+            source,
+        }),
     }
 }

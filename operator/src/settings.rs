@@ -7,6 +7,11 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+/// Name of the Service that logs are read from.
+const API_SERVICE: &str = "rustci-api";
+/// Name of its port.
+const API_PORT: &str = "http";
+
 /// Runs the pipelines of a Kubernetes cluster.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "rustci-operator", version)]
@@ -78,10 +83,10 @@ pub struct Grace {
     #[arg(long, env = "RUSTCI_MISSING_CONFIG_SECONDS", default_value_t = 20)]
     pub missing_config_seconds: u32,
     /// Seconds that the agent of a running pod may take to connect.
-    #[arg(long, env = "RUSTCI_AGENT_CONNECT_SECONDS", default_value_t = 60)]
+    #[arg(long, env = "RUSTCI_AGENT_CONNECT_SECONDS", default_value_t = 120)]
     pub agent_connect_seconds: u32,
     /// Seconds that a stopped step has before it is killed.
-    #[arg(long, env = "RUSTCI_STOP_SECONDS", default_value_t = 30)]
+    #[arg(long, env = "RUSTCI_STOP_SECONDS", default_value_t = 10)]
     pub stop_seconds: u32,
 }
 
@@ -114,9 +119,36 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// Unique name of this instance.
+    pub fn instance(&self) -> String {
+        self.identity
+            .clone()
+            .unwrap_or_else(|| format!("rustci-{:016x}", rand::random::<u64>()))
+    }
+
+    /// Where logs are read, for the status of runs.
+    pub fn logs_service(&self) -> String {
+        format!("{}/{API_SERVICE}:{API_PORT}", self.system_namespace)
+    }
+}
+
 impl Grace {
     /// Time that a stopped step has before it is killed.
     pub fn stop(&self) -> Duration {
         Duration::from_secs(self.stop_seconds.into())
+    }
+
+    /// The same, as the planner takes it.
+    pub fn for_planner(&self) -> planner::run::Settings {
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        planner::run::Settings {
+            pending_timeout: seconds(self.pending_seconds),
+            image_pull_grace: seconds(self.image_pull_seconds),
+            missing_config_grace: seconds(self.missing_config_seconds),
+            agent_connect_timeout: seconds(self.agent_connect_seconds),
+            cancel_grace: self.stop(),
+            ..planner::run::Settings::default()
+        }
     }
 }

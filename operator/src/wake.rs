@@ -38,7 +38,10 @@ where
     K::DynamicType: Eq + Hash + Clone,
 {
     fn default() -> Self {
-        Self(Arc::new(Inner { waiting: Mutex::new(HashSet::new()), notify: Notify::new() }))
+        Self(Arc::new(Inner {
+            waiting: Mutex::new(HashSet::new()),
+            notify: Notify::new(),
+        }))
     }
 }
 
@@ -97,7 +100,10 @@ mod tests {
         seen.sort_by_key(|object| object.namespace.clone());
         assert_eq!(
             seen,
-            [ObjectRef::new("fast").within("a"), ObjectRef::new("fast").within("b")]
+            [
+                ObjectRef::new("fast").within("a"),
+                ObjectRef::new("fast").within("b")
+            ]
         );
         assert!(futures::poll!(stream.next()).is_pending());
         wakes.wake("a", "fast");

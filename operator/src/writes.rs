@@ -24,7 +24,10 @@ impl<S> Layer<S> for CountWrites {
     type Service = Counted<S>;
 
     fn layer(&self, inner: S) -> Counted<S> {
-        Counted { inner, metrics: self.0.clone() }
+        Counted {
+            inner,
+            metrics: self.0.clone(),
+        }
     }
 }
 
@@ -65,8 +68,14 @@ fn classify(method: &Method, path: &str) -> Option<Written> {
     };
     let words: Vec<_> = path.split('/').filter(|word| !word.is_empty()).collect();
     // /api/v1/... or /apis/GROUP/VERSION/..., then perhaps namespaces/NAME.
-    let rest = words.get(if words.first() == Some(&"api") { 2 } else { 3 }..).unwrap_or_default();
-    let rest = if rest.first() == Some(&"namespaces") { rest.get(2..) } else { Some(rest) };
+    let rest = words
+        .get(if words.first() == Some(&"api") { 2 } else { 3 }..)
+        .unwrap_or_default();
+    let rest = if rest.first() == Some(&"namespaces") {
+        rest.get(2..)
+    } else {
+        Some(rest)
+    };
     let (resource, is_status) = match rest.unwrap_or_default() {
         [resource, _, "status"] => (*resource, true),
         [resource, ..] => (*resource, false),
@@ -104,9 +113,15 @@ mod tests {
             object(Verb::Patch, Kind::PipelineRunStatus)
         );
         let pods = "/api/v1/namespaces/status/pods";
-        assert_eq!(classify(&Method::POST, pods), object(Verb::Create, Kind::Pod));
+        assert_eq!(
+            classify(&Method::POST, pods),
+            object(Verb::Create, Kind::Pod)
+        );
         let review = "/apis/authentication.k8s.io/v1/tokenreviews";
-        assert_eq!(classify(&Method::POST, review), object(Verb::Create, Kind::TokenReview));
+        assert_eq!(
+            classify(&Method::POST, review),
+            object(Verb::Create, Kind::TokenReview)
+        );
         let lease = "/apis/coordination.k8s.io/v1/namespaces/a/leases/l";
         assert_eq!(classify(&Method::PUT, lease), Some(Written::Lease));
         assert_eq!(classify(&Method::GET, pods), None);

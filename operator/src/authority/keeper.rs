@@ -50,7 +50,11 @@ pub struct Keeper {
 impl Keeper {
     /// A keeper for the Secret in this namespace.
     pub fn new(client: Client, namespace: &str, domain: TrustDomain, lifetime: Duration) -> Self {
-        Self { api: Api::namespaced(client, namespace), domain, lifetime }
+        Self {
+            api: Api::namespaced(client, namespace),
+            domain,
+            lifetime,
+        }
     }
 
     /// The authority as it is to be used at `now`: made or rotated first, if that is due.
@@ -64,7 +68,10 @@ impl Keeper {
                         None => return Ok(stored),
                     }
                 }
-                None => (None, Stored::generate(self.domain.clone(), now, self.lifetime)?),
+                None => (
+                    None,
+                    Stored::generate(self.domain.clone(), now, self.lifetime)?,
+                ),
             };
             let secret = write(&next, metadata.clone().unwrap_or_default());
             let written = match metadata {
@@ -84,11 +91,14 @@ impl Keeper {
 
 fn read(secret: &Secret) -> Result<Stored, AuthorityError> {
     let data = secret.data.as_ref();
-    let bytes = |key: &str| data.and_then(|data| data.get(key)).map(|value| value.0.as_slice());
+    let bytes = |key: &str| {
+        data.and_then(|data| data.get(key))
+            .map(|value| value.0.as_slice())
+    };
     let text = |key: &'static str| match bytes(key) {
-        Some(value) => {
-            std::str::from_utf8(value).map(Some).map_err(|_| AuthorityError::Missing(key))
-        }
+        Some(value) => std::str::from_utf8(value)
+            .map(Some)
+            .map_err(|_| AuthorityError::Missing(key)),
         None => Ok(None),
     };
     let needed = |key| text(key)?.ok_or(AuthorityError::Missing(key));
@@ -107,7 +117,12 @@ fn read(secret: &Secret) -> Result<Stored, AuthorityError> {
 }
 
 fn write(stored: &Stored, metadata: ObjectMeta) -> Secret {
-    let Stored { current, next, previous_pem, log_key } = stored;
+    let Stored {
+        current,
+        next,
+        previous_pem,
+        log_key,
+    } = stored;
     let (certificate, key) = current.to_pem();
     let mut texts = vec![(CURRENT_CERTIFICATE, certificate), (CURRENT_KEY, key)];
     if let Some(next) = next {
@@ -123,8 +138,14 @@ fn write(stored: &Stored, metadata: ObjectMeta) -> Secret {
         .collect();
     data.insert(LOG_KEY.to_owned(), ByteString(log_key.as_bytes().to_vec()));
     let labels = BTreeMap::from([
-        ("app.kubernetes.io/name".to_owned(), FIELD_MANAGER.to_owned()),
-        ("app.kubernetes.io/managed-by".to_owned(), FIELD_MANAGER.to_owned()),
+        (
+            "app.kubernetes.io/name".to_owned(),
+            FIELD_MANAGER.to_owned(),
+        ),
+        (
+            "app.kubernetes.io/managed-by".to_owned(),
+            FIELD_MANAGER.to_owned(),
+        ),
     ]);
     Secret {
         metadata: ObjectMeta {
@@ -138,5 +159,8 @@ fn write(stored: &Stored, metadata: ObjectMeta) -> Secret {
 }
 
 fn params() -> PostParams {
-    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+    PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    }
 }

@@ -40,7 +40,11 @@ pub struct Refusal {
 impl Refusal {
     /// The signing request is not one.
     pub fn request(detail: String) -> Self {
-        Self { reason: IdentityRefusal::Request, detail, code: Code::InvalidArgument }
+        Self {
+            reason: IdentityRefusal::Request,
+            detail,
+            code: Code::InvalidArgument,
+        }
     }
 
     /// The peer is no agent.
@@ -60,7 +64,12 @@ pub(super) fn bearer(review: &TokenReviewStatus, audience: &str) -> Result<Beare
         });
     }
     // An API server that knows nothing of audiences leaves the list out.
-    if !review.audiences.iter().flatten().any(|known| known == audience) {
+    if !review
+        .audiences
+        .iter()
+        .flatten()
+        .any(|known| known == audience)
+    {
         let text = format!("the token is not for the audience {audience}");
         return Err(denied(IdentityRefusal::Audience, text));
     }
@@ -72,16 +81,25 @@ pub(super) fn bearer(review: &TokenReviewStatus, audience: &str) -> Result<Beare
         .map(|(namespace, _)| namespace.to_owned());
     let extra = user.extra.unwrap_or_default();
     match (namespace, only(&extra, POD_NAME), only(&extra, POD_UID)) {
-        (Some(namespace), Some(pod_name), Some(pod_uid)) => {
-            Ok(Bearer { namespace, pod_name, pod_uid })
-        }
-        _ => Err(denied(IdentityRefusal::NotAPod, "the token is not that of a pod".to_owned())),
+        (Some(namespace), Some(pod_name), Some(pod_uid)) => Ok(Bearer {
+            namespace,
+            pod_name,
+            pod_uid,
+        }),
+        _ => Err(denied(
+            IdentityRefusal::NotAPod,
+            "the token is not that of a pod".to_owned(),
+        )),
     }
 }
 
 /// The uid of the run that controls the pod, which must be one that this operator created.
 pub(super) fn pod<'a>(bearer: &Bearer, pod: Option<&'a Pod>) -> Result<Option<&'a str>, Refusal> {
-    let Bearer { namespace, pod_name, pod_uid } = bearer;
+    let Bearer {
+        namespace,
+        pod_name,
+        pod_uid,
+    } = bearer;
     let known = pod.filter(|pod| pod.metadata.uid.as_deref() == Some(pod_uid));
     let Some(pod) = known else {
         let text = format!("there is no pod {namespace}/{pod_name} with uid {pod_uid}");
@@ -95,7 +113,10 @@ pub(super) fn pod<'a>(bearer: &Bearer, pod: Option<&'a Pod>) -> Result<Option<&'
         let text = format!("pod {namespace}/{pod_name} is not the pod of a job");
         return Err(denied(IdentityRefusal::ForeignPod, text));
     };
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
     if matches!(phase, Some("Succeeded" | "Failed")) {
         let text = format!("pod {namespace}/{pod_name} has ended");
         return Err(denied(IdentityRefusal::FinishedPod, text));
@@ -106,16 +127,24 @@ pub(super) fn pod<'a>(bearer: &Bearer, pod: Option<&'a Pod>) -> Result<Option<&'
 /// The run must be there and not finished.
 pub(super) fn run(run: Option<&PipelineRun>) -> Result<(), Refusal> {
     match run {
-        None => Err(denied(IdentityRefusal::ForeignPod, "the pod's run is not there".to_owned())),
-        Some(run) if is_finished(run) => {
-            Err(denied(IdentityRefusal::FinishedRun, "the pod's run is finished".to_owned()))
-        }
+        None => Err(denied(
+            IdentityRefusal::ForeignPod,
+            "the pod's run is not there".to_owned(),
+        )),
+        Some(run) if is_finished(run) => Err(denied(
+            IdentityRefusal::FinishedRun,
+            "the pod's run is finished".to_owned(),
+        )),
         Some(_) => Ok(()),
     }
 }
 
 fn denied(reason: IdentityRefusal, detail: String) -> Refusal {
-    Refusal { reason, detail, code: Code::PermissionDenied }
+    Refusal {
+        reason,
+        detail,
+        code: Code::PermissionDenied,
+    }
 }
 
 fn only(extra: &BTreeMap<String, Vec<String>>, key: &str) -> Option<String> {
@@ -162,7 +191,9 @@ mod tests {
     }
 
     fn reason(pod_: &Pod) -> Option<IdentityRefusal> {
-        pod(&holder(), Some(pod_)).err().map(|refusal| refusal.reason)
+        pod(&holder(), Some(pod_))
+            .err()
+            .map(|refusal| refusal.reason)
     }
 
     #[test]
@@ -198,8 +229,14 @@ mod tests {
 
     #[test]
     fn only_a_living_pod_of_ours_is_accepted() {
-        assert_eq!(pod(&holder(), Some(&job_pod(|_| {}))).unwrap(), Some("0b1f"));
-        assert_eq!(pod(&holder(), None).unwrap_err().reason, IdentityRefusal::UnknownPod);
+        assert_eq!(
+            pod(&holder(), Some(&job_pod(|_| {}))).unwrap(),
+            Some("0b1f")
+        );
+        assert_eq!(
+            pod(&holder(), None).unwrap_err().reason,
+            IdentityRefusal::UnknownPod
+        );
         let other = job_pod(|pod| pod["metadata"]["uid"] = json!("88bb"));
         assert_eq!(reason(&other), Some(IdentityRefusal::UnknownPod));
         let unlabelled = job_pod(|pod| pod["metadata"]["labels"] = json!({}));
@@ -223,6 +260,9 @@ mod tests {
             )),
             ..crds::PipelineRunStatus::default()
         });
-        assert_eq!(run(Some(&going)).unwrap_err().reason, IdentityRefusal::FinishedRun);
+        assert_eq!(
+            run(Some(&going)).unwrap_err().reason,
+            IdentityRefusal::FinishedRun
+        );
     }
 }

@@ -56,9 +56,14 @@ async fn create_place(
 ) -> Result<(), RunError> {
     let built = pod::build_pod(place, &context.agent.read().clone());
     let api: Api<Pod> = Api::namespaced(context.client.clone(), &facts.namespace);
-    let params =
-        PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-    let failed = |source| RunError::CreatePod { pod: place.name.clone(), source };
+    let params = PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    let failed = |source| RunError::CreatePod {
+        pod: place.name.clone(),
+        source,
+    };
     let created = match api.create(&params, &built).await {
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
             api.get_opt(&place.name).await.map_err(failed)?
@@ -76,28 +81,35 @@ async fn create_place(
     match created.filter(is_ours) {
         Some(pod) => {
             let uid = pod.uid().unwrap_or_default();
-            let memory = PlaceMemory::Created { uid, at: Instant::now() };
+            let memory = PlaceMemory::Created {
+                uid,
+                at: Instant::now(),
+            };
             context.memory.note_place(&facts.uid, &place.name, memory);
         }
         None => {
             let text = format!("there is a pod {} that is not of this run", place.name);
-            refused(facts, place, &Status::failure(&text, "AlreadyExists"), context, now);
+            refused(
+                facts,
+                place,
+                &Status::failure(&text, "AlreadyExists"),
+                context,
+                now,
+            );
         }
     }
     Ok(())
 }
 
 /// Remembers the refusal, and has the planner look at it at once.
-fn refused(
-    facts: &Facts,
-    place: &PlaceSpec,
-    status: &Status,
-    context: &Context,
-    now: Timestamp,
-) {
+fn refused(facts: &Facts, place: &PlaceSpec, status: &Status, context: &Context, now: Timestamp) {
     let kind = refusal_kind(status);
     let message = status.message.clone();
-    let memory = PlaceMemory::Refused { kind, message, at: now };
+    let memory = PlaceMemory::Refused {
+        kind,
+        message,
+        at: now,
+    };
     context.memory.note_place(&facts.uid, &place.name, memory);
     context.caches.wake_runs.wake(&facts.namespace, &facts.name);
 }
@@ -121,23 +133,33 @@ async fn delete_place(
     context: &Context,
 ) -> Result<(), RunError> {
     let api: Api<Pod> = Api::namespaced(context.client.clone(), &facts.namespace);
-    let Some(uid) = pod_uid(facts, name, context) else { return Ok(()) };
+    let Some(uid) = pod_uid(facts, name, context) else {
+        return Ok(());
+    };
     let params = DeleteParams {
         grace_period_seconds: Some(u32::try_from(grace.as_secs()).unwrap_or(u32::MAX)),
-        preconditions: Some(Preconditions { uid: Some(uid), resource_version: None }),
+        preconditions: Some(Preconditions {
+            uid: Some(uid),
+            resource_version: None,
+        }),
         ..DeleteParams::default()
     };
     match api.delete(name, &params).await {
         Ok(_) => Ok(()),
         // Gone already, or another pod under this name.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-        Err(source) => Err(RunError::DeletePod { pod: name.to_owned(), source }),
+        Err(source) => Err(RunError::DeletePod {
+            pod: name.to_owned(),
+            source,
+        }),
     }
 }
 
 /// Only the agent in this very pod may take the job.
 fn expect(facts: &Facts, offer: &OfferSpec, context: &Context) {
-    let Some(uid) = pod_uid(facts, &offer.place, context) else { return };
+    let Some(uid) = pod_uid(facts, &offer.place, context) else {
+        return;
+    };
     match identity::agent(&context.trust_domain, &facts.namespace, &uid) {
         Ok(place) => {
             let offer = convert::offer(offer, context.settings.cancel_grace);
@@ -180,8 +202,17 @@ mod tests {
         let early = "pods \"p\" is forbidden: error looking up service account a/default: \
                      serviceaccount \"default\" not found";
         assert_eq!(kind(403, early), RefusalKind::Other);
-        assert_eq!(kind(403, "violates PodSecurity \"restricted\""), RefusalKind::Forbidden);
-        assert_eq!(kind(422, "spec.containers[1].image: Required"), RefusalKind::Invalid);
-        assert_eq!(kind(500, "etcdserver: request timed out"), RefusalKind::Other);
+        assert_eq!(
+            kind(403, "violates PodSecurity \"restricted\""),
+            RefusalKind::Forbidden
+        );
+        assert_eq!(
+            kind(422, "spec.containers[1].image: Required"),
+            RefusalKind::Invalid
+        );
+        assert_eq!(
+            kind(500, "etcdserver: request timed out"),
+            RefusalKind::Other
+        );
     }
 }

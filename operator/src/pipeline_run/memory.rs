@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crds::PipelineRun;
+use jiff::Timestamp;
 use kube::ResourceExt;
 use parking_lot::Mutex;
 use planner::run::RefusalKind;
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 /// The memory of all runs, by uid.
@@ -65,7 +65,9 @@ impl Memory {
     pub fn newest(&self, cached: &Arc<PipelineRun>) -> Arc<PipelineRun> {
         let uid = cached.uid().unwrap_or_default();
         let mut runs = self.runs.lock();
-        let Some(memory) = runs.get_mut(&uid) else { return cached.clone() };
+        let Some(memory) = runs.get_mut(&uid) else {
+            return cached.clone();
+        };
         match &memory.written {
             Some(written) if version(written) > version(cached) => written.clone(),
             Some(_) => {
@@ -79,7 +81,11 @@ impl Memory {
     /// The run as pools must see it: with what is planned for it and not yet written.
     pub fn for_pools(&self, cached: &Arc<PipelineRun>) -> Arc<PipelineRun> {
         let uid = cached.uid().unwrap_or_default();
-        let planned = self.runs.lock().get(&uid).and_then(|memory| memory.planned.clone());
+        let planned = self
+            .runs
+            .lock()
+            .get(&uid)
+            .and_then(|memory| memory.planned.clone());
         planned.unwrap_or_else(|| self.newest(cached))
     }
 
@@ -122,7 +128,9 @@ impl Memory {
 
     /// Remembers something of a pod.
     pub fn note_place(&self, uid: &str, name: &str, place: PlaceMemory) {
-        self.with(uid, |memory| drop(memory.places.insert(name.to_owned(), place)));
+        self.with(uid, |memory| {
+            drop(memory.places.insert(name.to_owned(), place))
+        });
     }
 
     /// Forgets a run.
@@ -136,7 +144,11 @@ impl Memory {
 }
 
 fn version(run: &PipelineRun) -> u64 {
-    run.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or_default()
+    run.metadata
+        .resource_version
+        .as_deref()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

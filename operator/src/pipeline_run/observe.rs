@@ -45,7 +45,10 @@ pub(super) struct Facts {
 impl Facts {
     /// When to look again because of what is not known yet.
     pub(super) fn recheck(&self) -> Option<Duration> {
-        let is_unsure = self.places.iter().any(|place| place.phase == PlacePhase::Creating);
+        let is_unsure = self
+            .places
+            .iter()
+            .any(|place| place.phase == PlacePhase::Creating);
         is_unsure.then_some(CACHE_PATIENCE)
     }
 }
@@ -63,7 +66,10 @@ pub(super) async fn observe(
     if !is_whole && is_stale(&run) {
         let api: Api<PipelineRun> = Api::namespaced(context.client.clone(), &namespace);
         let read = api.get_opt(&name).await;
-        let read = read.map_err(|source| RunError::ReadRun { run: name.clone(), source })?;
+        let read = read.map_err(|source| RunError::ReadRun {
+            run: name.clone(),
+            source,
+        })?;
         match read.filter(|read| read.uid().as_ref() == Some(&uid)) {
             Some(whole) => run = Arc::new(whole),
             None => return Ok(None),
@@ -71,15 +77,32 @@ pub(super) async fn observe(
         is_whole = true;
     }
     let (places, ended) = places(&run, &uid, context).await?;
-    let mut agents: Vec<_> = context.hub.facts(&uid).iter().map(convert::agent_fact).collect();
+    let mut agents: Vec<_> = context
+        .hub
+        .facts(&uid)
+        .iter()
+        .map(convert::agent_fact)
+        .collect();
     merge(&mut agents, ended);
     let pipeline = run.spec.pipeline_ref.as_ref().and_then(|reference| {
-        context.caches.pipelines.get(&ObjectRef::new(&reference.name).within(&namespace))
+        context
+            .caches
+            .pipelines
+            .get(&ObjectRef::new(&reference.name).within(&namespace))
     });
     let runners = runners(&run, pipeline.as_deref(), &namespace, context);
     let reference = cached.object_ref(&());
     Ok(Some(Facts {
-        run, namespace, name, uid, reference, is_whole, pipeline, places, agents, runners,
+        run,
+        namespace,
+        name,
+        uid,
+        reference,
+        is_whole,
+        pipeline,
+        places,
+        agents,
+        runners,
     }))
 }
 
@@ -87,7 +110,9 @@ pub(super) async fn observe(
 pub(super) fn plan(facts: &Facts, context: &Context, now: Timestamp) -> Plan {
     let pipeline = match (&facts.run.spec.pipeline_ref, &facts.pipeline) {
         (None, _) => PipelineFact::Inline,
-        (Some(reference), None) => PipelineFact::Missing { name: &reference.name },
+        (Some(reference), None) => PipelineFact::Missing {
+            name: &reference.name,
+        },
         (Some(reference), Some(pipeline)) => PipelineFact::Found {
             name: &reference.name,
             generation: pipeline.metadata.generation.unwrap_or_default(),
@@ -109,14 +134,20 @@ pub(super) fn plan(facts: &Facts, context: &Context, now: Timestamp) -> Plan {
     }
     let _one_at_a_time = context.pools.lock();
     let plan = planner::run::plan(&observed(pools(facts, context)), now);
-    let planned = PipelineRun { status: Some(plan.status.clone()), ..(*facts.run).clone() };
+    let planned = PipelineRun {
+        status: Some(plan.status.clone()),
+        ..(*facts.run).clone()
+    };
     context.memory.plan(&facts.uid, planned);
     plan
 }
 
 /// True when a finished run's spec was changed: its status must say that this was seen.
 fn is_stale(run: &PipelineRun) -> bool {
-    let observed = run.status.as_ref().and_then(|status| status.observed_generation);
+    let observed = run
+        .status
+        .as_ref()
+        .and_then(|status| status.observed_generation);
     observed != run.metadata.generation
 }
 
@@ -129,7 +160,9 @@ async fn places(
     let mut places = Vec::new();
     let mut ended = Vec::new();
     for job in run.status.iter().flat_map(|status| &status.jobs) {
-        let Some(name) = job.pod.as_ref().filter(|_| job.attempt > 0) else { continue };
+        let Some(name) = job.pod.as_ref().filter(|_| job.attempt > 0) else {
+            continue;
+        };
         let (phase, pod) = place(run, uid, job, name, context).await?;
         if let Some(message) = pod.as_deref().and_then(termination_message) {
             let result = runner_messages::termination::decode(message);
@@ -153,7 +186,11 @@ async fn place(
     context: &Context,
 ) -> Result<(Option<PlacePhase>, Option<Arc<Pod>>), RunError> {
     let namespace = run.namespace().unwrap_or_default();
-    if let Some(pod) = context.caches.pod(&namespace, name).filter(|pod| is_of(pod, uid)) {
+    if let Some(pod) = context
+        .caches
+        .pod(&namespace, name)
+        .filter(|pod| is_of(pod, uid))
+    {
         context.memory.note_place(uid, name, seen(&pod));
         return Ok((Some(place_phase(&pod)), Some(pod)));
     }
@@ -162,9 +199,9 @@ async fn place(
         Some(PlaceMemory::Refused { kind, message, at }) => {
             Some(PlacePhase::Refused { kind, message, at })
         }
-        Some(PlaceMemory::Seen { reason, message, .. }) => {
-            Some(PlacePhase::Gone { reason, message })
-        }
+        Some(PlaceMemory::Seen {
+            reason, message, ..
+        }) => Some(PlacePhase::Gone { reason, message }),
         Some(PlaceMemory::Created { at, .. }) if at.elapsed() < CACHE_PATIENCE => {
             Some(PlacePhase::Creating)
         }
@@ -186,22 +223,42 @@ async fn look_up(
 ) -> Result<(Option<PlacePhase>, Option<Arc<Pod>>), RunError> {
     let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
     let read = api.get_opt(name).await;
-    let read = read.map_err(|source| RunError::ReadPod { pod: name.to_owned(), source })?;
+    let read = read.map_err(|source| RunError::ReadPod {
+        pod: name.to_owned(),
+        source,
+    })?;
     let Some(pod) = read.filter(|pod| is_of(pod, uid)) else {
         let (reason, message) = (String::new(), String::new());
-        let gone = PlaceMemory::Seen { uid: String::new(), reason, message };
+        let gone = PlaceMemory::Seen {
+            uid: String::new(),
+            reason,
+            message,
+        };
         context.memory.note_place(uid, name, gone);
-        return Ok((Some(PlacePhase::Gone { reason: String::new(), message: String::new() }), None));
+        return Ok((
+            Some(PlacePhase::Gone {
+                reason: String::new(),
+                message: String::new(),
+            }),
+            None,
+        ));
     };
-    let created = PlaceMemory::Created { uid: pod.uid().unwrap_or_default(), at: Instant::now() };
+    let created = PlaceMemory::Created {
+        uid: pod.uid().unwrap_or_default(),
+        at: Instant::now(),
+    };
     context.memory.note_place(uid, name, created);
     Ok((Some(place_phase(&pod)), Some(Arc::new(pod))))
 }
 
 /// What is remembered of a pod that was seen.
-pub(super) fn seen(pod: &Pod) -> PlaceMemory {
+pub fn seen(pod: &Pod) -> PlaceMemory {
     let (reason, message) = pod.status.as_ref().map(disruption).unwrap_or_default();
-    PlaceMemory::Seen { uid: pod.uid().unwrap_or_default(), reason, message }
+    PlaceMemory::Seen {
+        uid: pod.uid().unwrap_or_default(),
+        reason,
+        message,
+    }
 }
 
 fn is_of(pod: &Pod, run_uid: &str) -> bool {
@@ -209,7 +266,9 @@ fn is_of(pod: &Pod, run_uid: &str) -> bool {
 }
 
 fn is_refused(job: &JobStatus) -> bool {
-    REFUSED.iter().any(|reason| job.reason.as_deref() == Some(reason.as_str()))
+    REFUSED
+        .iter()
+        .any(|reason| job.reason.as_deref() == Some(reason.as_str()))
 }
 
 /// Adds what ended pods say where the hub knows no result.
@@ -238,34 +297,53 @@ fn runners(
     if is_finished(run) {
         return Vec::new();
     }
-    let snapshot = run.status.as_ref().and_then(|status| status.pipeline.as_ref());
+    let snapshot = run
+        .status
+        .as_ref()
+        .and_then(|status| status.pipeline.as_ref());
     let spec = snapshot
         .map(|snapshot| &snapshot.spec)
         .or(run.spec.pipeline_spec.as_ref())
         .or(pipeline.map(|pipeline| &pipeline.spec));
-    let jobs = spec.into_iter().flat_map(|spec| spec.jobs.iter().chain(&spec.finally_jobs));
+    let jobs = spec
+        .into_iter()
+        .flat_map(|spec| spec.jobs.iter().chain(&spec.finally_jobs));
     let mut names: Vec<_> = jobs.filter_map(|job| job.runner.clone()).collect();
     names.sort();
     names.dedup();
     let find = |name: &String| {
-        context.caches.runners.get(&ObjectRef::new(name).within(namespace))
+        context
+            .caches
+            .runners
+            .get(&ObjectRef::new(name).within(namespace))
     };
-    names.into_iter().map(|name| (name.clone(), find(&name))).collect()
+    names
+        .into_iter()
+        .map(|name| (name.clone(), find(&name)))
+        .collect()
 }
 
 fn pools(facts: &Facts, context: &Context) -> Vec<PoolFact> {
-    let limited = facts.runners.iter().flat_map(|(_, runner)| runner).any(|r| r.spec.max.is_some());
+    let limited = facts
+        .runners
+        .iter()
+        .flat_map(|(_, runner)| runner)
+        .any(|r| r.spec.max.is_some());
     let mut runs = Vec::new();
     if limited {
         let unfinished = context.caches.runs_in(&facts.namespace).into_iter();
         let unfinished = unfinished.filter(|run| !is_finished(run));
-        runs = unfinished.map(|run| context.memory.for_pools(&run)).collect();
+        runs = unfinished
+            .map(|run| context.memory.for_pools(&run))
+            .collect();
     }
     let runs: Vec<_> = runs.iter().map(|run| &**run).collect();
     let fact = |(name, runner): &(String, Option<Arc<Runner>>)| PoolFact {
         name: name.clone(),
         spec: runner.as_ref().map(|runner| runner.spec.clone()),
-        free: runner.as_ref().and_then(|runner| planner::pool::free(runner, &runs)),
+        free: runner
+            .as_ref()
+            .and_then(|runner| planner::pool::free(runner, &runs)),
     };
     facts.runners.iter().map(fact).collect()
 }

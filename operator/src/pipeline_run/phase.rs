@@ -16,17 +16,32 @@ const CARRIER_FAILED: &str = "CarrierFailed";
 
 /// Where the place of a job stands, as its pod says.
 pub fn place_phase(pod: &Pod) -> PlacePhase {
-    let created = pod.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0);
+    let created = pod
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(Timestamp::UNIX_EPOCH, |t| t.0);
     let Some(status) = &pod.status else {
         let (scheduled, message) = (None, String::new());
-        return PlacePhase::Pending { since: created, scheduled, message };
+        return PlacePhase::Pending {
+            since: created,
+            scheduled,
+            message,
+        };
     };
     if let Some(deletion) = &pod.metadata.deletion_timestamp {
         // The timestamp is when the grace period ends.
-        let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or_default();
+        let grace = pod
+            .metadata
+            .deletion_grace_period_seconds
+            .unwrap_or_default();
         let (reason, message) = disruption(status);
         let since = deletion.0 - SignedDuration::from_secs(grace);
-        return PlacePhase::Deleting { since, reason, message };
+        return PlacePhase::Deleting {
+            since,
+            reason,
+            message,
+        };
     }
     let job = container_state(status, JOB);
     if let Some(ended) = job.and_then(|state| state.terminated.as_ref()) {
@@ -44,7 +59,11 @@ pub fn place_phase(pod: &Pod) -> PlacePhase {
 
 /// The termination message of the job's container, if it has ended.
 pub fn termination_message(pod: &Pod) -> Option<&str> {
-    container_state(pod.status.as_ref()?, JOB)?.terminated.as_ref()?.message.as_deref()
+    container_state(pod.status.as_ref()?, JOB)?
+        .terminated
+        .as_ref()?
+        .message
+        .as_deref()
 }
 
 fn not_started(status: &PodStatus, created: Timestamp) -> PlacePhase {
@@ -58,7 +77,11 @@ fn not_started(status: &PodStatus, created: Timestamp) -> PlacePhase {
             message: format!(
                 "the container that brings the agent ended with {}: {}",
                 carrier.exit_code,
-                carrier.message.as_deref().or(carrier.reason.as_deref()).unwrap_or("no message"),
+                carrier
+                    .message
+                    .as_deref()
+                    .or(carrier.reason.as_deref())
+                    .unwrap_or("no message"),
             ),
         };
     }
@@ -69,15 +92,27 @@ fn not_started(status: &PodStatus, created: Timestamp) -> PlacePhase {
         .map_or(created, |time| time.0);
     let waiting = [JOB, CARRIER].into_iter().find_map(|name| {
         let waiting = container_state(status, name)?.waiting.as_ref()?;
-        let reason = waiting.reason.as_deref().filter(|reason| !ORDINARY.contains(reason))?;
-        Some((reason.to_owned(), waiting.message.clone().unwrap_or_default()))
+        let reason = waiting
+            .reason
+            .as_deref()
+            .filter(|reason| !ORDINARY.contains(reason))?;
+        Some((
+            reason.to_owned(),
+            waiting.message.clone().unwrap_or_default(),
+        ))
     });
     match waiting {
-        Some((reason, message)) => PlacePhase::Waiting { reason, message, since },
+        Some((reason, message)) => PlacePhase::Waiting {
+            reason,
+            message,
+            since,
+        },
         None => PlacePhase::Pending {
             since: created,
             scheduled: scheduled.map(|condition| condition.status == "True"),
-            message: scheduled.and_then(|c| c.message.clone()).unwrap_or_default(),
+            message: scheduled
+                .and_then(|c| c.message.clone())
+                .unwrap_or_default(),
         },
     }
 }
@@ -91,19 +126,36 @@ fn container_ended(status: &PodStatus, ended: &ContainerStateTerminated) -> Plac
         (pod_reason, pod_message)
     };
     let signal = ended.signal.filter(|&signal| signal != 0);
-    PlacePhase::Ended { exit_code: Some(ended.exit_code), signal, reason, message }
+    PlacePhase::Ended {
+        exit_code: Some(ended.exit_code),
+        signal,
+        reason,
+        message,
+    }
 }
 
 fn pod_ended(status: &PodStatus) -> PlacePhase {
     let (reason, message) = disruption(status);
-    let message = if message.is_empty() { status.message.clone().unwrap_or_default() } else { message };
-    PlacePhase::Ended { exit_code: None, signal: None, reason, message }
+    let message = if message.is_empty() {
+        status.message.clone().unwrap_or_default()
+    } else {
+        message
+    };
+    PlacePhase::Ended {
+        exit_code: None,
+        signal: None,
+        reason,
+        message,
+    }
 }
 
 /// Reason and message of what the cluster did to the pod, else empty.
 pub fn disruption(status: &PodStatus) -> (String, String) {
     let target = condition(status, "DisruptionTarget").filter(|c| c.status == "True");
-    let by_pod = status.reason.as_ref().map(|reason| (reason, status.message.as_ref()));
+    let by_pod = status
+        .reason
+        .as_ref()
+        .map(|reason| (reason, status.message.as_ref()));
     let by_condition =
         target.and_then(|c| c.reason.as_ref().map(|reason| (reason, c.message.as_ref())));
     let (reason, message) = match by_pod.or(by_condition) {
@@ -114,12 +166,19 @@ pub fn disruption(status: &PodStatus) -> (String, String) {
 }
 
 fn condition<'a>(status: &'a PodStatus, type_: &str) -> Option<&'a PodCondition> {
-    status.conditions.iter().flatten().find(|condition| condition.type_ == type_)
+    status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == type_)
 }
 
 fn container_state<'a>(status: &'a PodStatus, name: &str) -> Option<&'a ContainerState> {
     let all = status.container_statuses.iter().flatten();
-    all.into_iter().find(|container| container.name == name)?.state.as_ref()
+    all.into_iter()
+        .find(|container| container.name == name)?
+        .state
+        .as_ref()
 }
 
 #[cfg(test)]
@@ -134,7 +193,9 @@ mod tests {
 
     fn phase(status: Value) -> PlacePhase {
         let metadata = json!({"name": "p", "creationTimestamp": "2026-01-01T10:00:00Z"});
-        place_phase(&serde_json::from_value(json!({"metadata": metadata, "status": status})).unwrap())
+        place_phase(
+            &serde_json::from_value(json!({"metadata": metadata, "status": status})).unwrap(),
+        )
     }
 
     fn statuses(carrier: Value, job: Value) -> Value {
@@ -183,7 +244,13 @@ mod tests {
         let creating = json!({"waiting": {"reason": "ContainerCreating"}});
         let status = json!({"phase": "Pending",
             "containerStatuses": statuses(creating.clone(), creating)});
-        assert!(matches!(phase(status), PlacePhase::Pending { scheduled: None, .. }));
+        assert!(matches!(
+            phase(status),
+            PlacePhase::Pending {
+                scheduled: None,
+                ..
+            }
+        ));
     }
 
     #[test]
@@ -191,7 +258,12 @@ mod tests {
         let job = json!({"running": {"startedAt": "2026-01-01T10:01:00Z"}});
         let carrier = json!({"terminated": {"exitCode": 0}});
         let status = json!({"phase": "Running", "containerStatuses": statuses(carrier, job)});
-        assert_eq!(phase(status), PlacePhase::Running { since: at("2026-01-01T10:01:00Z") });
+        assert_eq!(
+            phase(status),
+            PlacePhase::Running {
+                since: at("2026-01-01T10:01:00Z")
+            }
+        );
     }
 
     #[test]
@@ -215,8 +287,16 @@ mod tests {
         let job = json!({"terminated": {"exitCode": 143, "reason": "Error"}});
         let status = json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory",
             "containerStatuses": statuses(json!({}), job)});
-        let PlacePhase::Ended { reason, message, .. } = phase(status) else { panic!("not ended") };
-        assert_eq!((reason.as_str(), message.as_str()), ("Evicted", "low on memory"));
+        let PlacePhase::Ended {
+            reason, message, ..
+        } = phase(status)
+        else {
+            panic!("not ended")
+        };
+        assert_eq!(
+            (reason.as_str(), message.as_str()),
+            ("Evicted", "low on memory")
+        );
     }
 
     #[test]
@@ -241,7 +321,12 @@ mod tests {
         let carrier = json!({"terminated": {"exitCode": 1, "message": "no space left"}});
         let job = json!({"waiting": {"reason": "ContainerCreating"}});
         let status = json!({"phase": "Pending", "containerStatuses": statuses(carrier, job)});
-        let PlacePhase::Ended { reason, message, .. } = phase(status) else { panic!("not ended") };
+        let PlacePhase::Ended {
+            reason, message, ..
+        } = phase(status)
+        else {
+            panic!("not ended")
+        };
         assert_eq!(reason, CARRIER_FAILED);
         assert!(message.contains("no space left"), "{message}");
     }

@@ -46,7 +46,10 @@ pub(super) async fn report(
     match status_urgency(facts.run.status.as_ref(), &plan.status) {
         Write::None => return Ok(Reported::Unchanged),
         Write::Later(interval) => {
-            let since = context.memory.since_write(&facts.uid).unwrap_or(Duration::MAX);
+            let since = context
+                .memory
+                .since_write(&facts.uid)
+                .unwrap_or(Duration::MAX);
             if let Some(rest) = interval.checked_sub(since).filter(|rest| !rest.is_zero()) {
                 return Ok(Reported::Later(rest));
             }
@@ -76,13 +79,21 @@ async fn write(facts: &Facts, plan: &Plan, context: &Context) -> Result<Pipeline
         "status": plan.status,
     });
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    match api.patch_status(&facts.name, &params, &Patch::Apply(&body)).await {
+    match api
+        .patch_status(&facts.name, &params, &Patch::Apply(&body))
+        .await
+    {
         Ok(written) => Ok(written),
         Err(kube::Error::Api(status)) if status.code == 409 => {
             context.memory.lost(&facts.uid);
-            Err(RunError::Conflict { run: facts.name.clone() })
+            Err(RunError::Conflict {
+                run: facts.name.clone(),
+            })
         }
-        Err(source) => Err(RunError::WriteStatus { run: facts.name.clone(), source }),
+        Err(source) => Err(RunError::WriteStatus {
+            run: facts.name.clone(),
+            source,
+        }),
     }
 }
 
@@ -95,5 +106,9 @@ fn count(plan: &Plan, context: &Context) {
         Verdict::TimedOut => VerdictLabel::TimedOut,
         Verdict::Infrastructure => VerdictLabel::Infrastructure,
     };
-    context.metrics.runs.get_or_create(&OfVerdict { verdict }).inc();
+    context
+        .metrics
+        .runs
+        .get_or_create(&OfVerdict { verdict })
+        .inc();
 }
