@@ -112,7 +112,7 @@ pub(super) fn write_marker(marker: &Path, end: u64, digest: &blake3::Hash) -> Re
     create_dirs(dir)?;
     let draft = marker.with_extension("closing");
     let mut file = File::create(&draft)?;
-    write!(file, "{end} {}\n", digest.to_hex())?;
+    writeln!(file, "{end} {}", digest.to_hex())?;
     file.sync_all()?;
     std::fs::rename(&draft, marker)?;
     sync_dir(dir)
