@@ -2,7 +2,9 @@
 //! Must not know what methods mean.
 
 mod dialer;
+mod frames;
 mod handler;
+mod line;
 mod server;
 mod session;
 mod stream;

@@ -1,13 +1,23 @@
 //! The accepting side.
 //! Must not decide who may do what: the handler does.
 
+mod admission;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Handler, Limits, MemoryHub};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+
+use super::session::{Peer, Shared};
+use super::{Handler, Limits, MemoryHub, SessionId};
 use crate::identity::IdentityStore;
 use crate::metrics::Metrics;
+use crate::session::Sessions;
+use crate::transport::memory::Incoming;
+use crate::wire::CloseCode;
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -32,58 +42,118 @@ pub enum StartError {
     Limits(String),
 }
 
-/// A running server.
-pub struct Server {}
+/// A running server. Dropping it closes everything at once.
+pub struct Server {
+    core: Arc<Core>,
+    address: Option<SocketAddr>,
+    #[cfg(feature = "quic")]
+    endpoint: Option<quinn::Endpoint>,
+    tasks: JoinSet<()>,
+}
+
+/// What all connections of a server share.
+pub(super) struct Core {
+    handler: Arc<dyn Handler>,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    sessions: Mutex<Sessions<Peer, Arc<Shared>>>,
+    /// Wakes the sweep when a session began to wait.
+    detached: Notify,
+    handshakes: Arc<Semaphore>,
+}
 
 impl Server {
     /// Begins a server.
     pub fn builder(identity: IdentityStore, handler: Arc<dyn Handler>) -> ServerBuilder {
-        let _ = (identity, handler);
-        todo!()
+        ServerBuilder {
+            identity,
+            handler,
+            limits: Limits::default(),
+            quic: None,
+            memory: None,
+        }
     }
 
     /// The bound UDP address, when it listens on QUIC.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        todo!()
+        self.address
     }
 
     /// Its counters.
     pub fn metrics(&self) -> Arc<Metrics> {
-        todo!()
+        self.core.metrics.clone()
     }
 
     /// Accepts nothing new, tells every peer to go elsewhere, lets running calls end until the
     /// deadline, then closes. Peers keep their sessions and try to resume.
-    pub async fn shutdown(self, deadline: Duration) {
-        let _ = deadline;
-        todo!()
+    pub async fn shutdown(mut self, deadline: Duration) {
+        // Only the listeners and the sweep run here; connections have tasks of their own.
+        self.tasks.abort_all();
+        while self.tasks.join_next().await.is_some() {}
+        let lines: Vec<_> = {
+            let sessions = self.core.sessions.lock();
+            sessions
+                .values()
+                .filter_map(|(_, shared)| shared.current())
+                .collect()
+        };
+        let mut drains = JoinSet::new();
+        for line in lines {
+            drains.spawn(async move {
+                line.drain(deadline).await;
+                line.close(CloseCode::GoingAway, "the server goes away");
+            });
+        }
+        while drains.join_next().await.is_some() {}
+        #[cfg(feature = "quic")]
+        if let Some(endpoint) = &self.endpoint {
+            let code = u32::try_from(CloseCode::GoingAway.number()).unwrap_or(u32::MAX);
+            endpoint.close(code.into(), b"the server goes away");
+            let _ = tokio::time::timeout(Duration::from_secs(3), endpoint.wait_idle()).await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        for (_, shared) in self.core.sessions.lock().values() {
+            if let Some(line) = shared.current() {
+                line.close(CloseCode::GoingAway, "the server goes away");
+            }
+        }
     }
 }
 
 /// What a server is made of.
-pub struct ServerBuilder {}
+pub struct ServerBuilder {
+    identity: IdentityStore,
+    handler: Arc<dyn Handler>,
+    limits: Limits,
+    quic: Option<SocketAddr>,
+    memory: Option<MemoryHub>,
+}
 
 impl ServerBuilder {
     /// Other bounds than the default ones.
     #[must_use]
-    pub fn limits(self, limits: Limits) -> Self {
-        let _ = limits;
-        todo!()
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// Listens for QUIC on this UDP address; port 0 takes a free one.
     #[cfg(feature = "quic")]
     #[must_use]
-    pub fn listen_quic(self, address: SocketAddr) -> Self {
-        let _ = address;
-        todo!()
+    pub fn listen_quic(mut self, address: SocketAddr) -> Self {
+        self.quic = Some(address);
+        self
     }
 
     /// Serves the memory dialers of this hub.
     #[must_use]
-    pub fn memory(self, hub: &MemoryHub) -> Self {
-        let _ = hub;
-        todo!()
+    pub fn memory(mut self, hub: &MemoryHub) -> Self {
+        self.memory = Some(hub.clone());
+        self
     }
 
     /// Starts to listen; returns when peers can connect.
@@ -91,6 +161,141 @@ impl ServerBuilder {
     /// # Errors
     /// When no listener was asked for or one cannot be opened.
     pub async fn start(self) -> Result<Server, StartError> {
-        todo!()
+        if let Some(fault) = self.limits.fault() {
+            return Err(StartError::Limits(fault.to_owned()));
+        }
+        if self.quic.is_none() && self.memory.is_none() {
+            return Err(StartError::NoListener);
+        }
+        let limits = &self.limits;
+        let core = Arc::new(Core {
+            handler: self.handler.clone(),
+            limits: limits.clone(),
+            metrics: Arc::default(),
+            sessions: Mutex::new(Sessions::new(limits.resume_window, limits.sessions)),
+            detached: Notify::new(),
+            handshakes: Arc::new(Semaphore::new(limits.handshakes)),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(core.clone().sweep());
+        if let Some(hub) = &self.memory {
+            tasks.spawn(core.clone().accept_memory(hub.listen(limits.streams)));
+        }
+        #[cfg(feature = "quic")]
+        let endpoint = self.listen(&core, &mut tasks)?;
+        Ok(Server {
+            core,
+            #[cfg(feature = "quic")]
+            address: endpoint
+                .as_ref()
+                .and_then(|endpoint| endpoint.local_addr().ok()),
+            #[cfg(not(feature = "quic"))]
+            address: None,
+            #[cfg(feature = "quic")]
+            endpoint,
+            tasks,
+        })
+    }
+
+    #[cfg(feature = "quic")]
+    fn listen(
+        &self,
+        core: &Arc<Core>,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Option<quinn::Endpoint>, StartError> {
+        let Some(address) = self.quic else {
+            return Ok(None);
+        };
+        if self.identity.credentials().is_none() {
+            return Err(StartError::NoCredentials);
+        }
+        let endpoint =
+            crate::transport::quic::server_endpoint(address, &self.identity, &self.limits)
+                .map_err(|source| StartError::Bind { address, source })?;
+        tasks.spawn(core.clone().accept_quic(endpoint.clone()));
+        Ok(Some(endpoint))
+    }
+}
+
+impl Core {
+    async fn accept_memory(self: Arc<Self>, mut incoming: tokio::sync::mpsc::Receiver<Incoming>) {
+        while let Some(Incoming {
+            connection,
+            claimed,
+        }) = incoming.recv().await
+        {
+            let Ok(permit) = self.handshakes.clone().acquire_owned().await else {
+                return;
+            };
+            let connection = crate::transport::Connection::Memory(connection);
+            let remote = crate::transport::Remote {
+                id: Some(claimed),
+                expires: None,
+            };
+            tokio::spawn(self.clone().carry(connection, remote, permit));
+        }
+    }
+
+    #[cfg(feature = "quic")]
+    async fn accept_quic(self: Arc<Self>, endpoint: quinn::Endpoint) {
+        use crate::metrics::Refusal;
+        use crate::transport::quic::{self, tuning};
+        while let Some(incoming) = endpoint.accept().await {
+            let cap = self.limits.handshakes;
+            let in_flight = cap - self.handshakes.available_permits();
+            let proved = incoming.remote_address_validated();
+            let permit = self.handshakes.clone().try_acquire_owned();
+            match (tuning::admit(in_flight, cap, proved), permit) {
+                (tuning::Admission::Retry, _) => {
+                    // An address that can't be asked to prove itself has proved itself.
+                    let _ = incoming.retry();
+                }
+                (tuning::Admission::Accept, Ok(permit)) => {
+                    let core = self.clone();
+                    tokio::spawn(async move {
+                        let hello = core.limits.hello;
+                        let shaken = async { incoming.accept()?.await };
+                        let Ok(Ok(connection)) = tokio::time::timeout(hello, shaken).await else {
+                            core.metrics.refused(Refusal::Tls).add(1);
+                            return;
+                        };
+                        let Ok(remote) = quic::remote(&connection) else {
+                            core.metrics.refused(Refusal::Tls).add(1);
+                            return;
+                        };
+                        let connection = crate::transport::Connection::Quic(connection);
+                        core.carry(connection, remote, permit).await;
+                    });
+                }
+                _ => {
+                    self.metrics.refused(Refusal::Limit).add(1);
+                    incoming.refuse();
+                }
+            }
+        }
+    }
+
+    /// Gives up the sessions whose peers did not come back.
+    async fn sweep(self: Arc<Self>) {
+        loop {
+            let next = self.sessions.lock().next_expiry();
+            match next {
+                Some(at) => tokio::select! {
+                    () = tokio::time::sleep_until(at.into()) => {}
+                    () = self.detached.notified() => {}
+                },
+                None => self.detached.notified().await,
+            }
+            let expired = self.sessions.lock().expire(Instant::now());
+            for (id, shared) in expired {
+                self.over(id, &shared).await;
+            }
+        }
+    }
+
+    /// A session is gone for good.
+    async fn over(&self, id: SessionId, shared: &Arc<Shared>) {
+        shared.end(CloseCode::Closed, "");
+        self.handler.down(id).await;
     }
 }

@@ -1,13 +1,20 @@
 //! The handle of a session.
-//! Must not touch sockets: it asks the link that is up.
+//! Must not touch sockets: it asks the line that is up.
 
-use std::time::Duration;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::frames::Flow;
+use super::line::Line;
 use super::{CallError, CallOptions, Class, Method, Rx, SessionId, Tx};
 use crate::identity::SpiffeId;
+use crate::session::Call;
+pub use crate::transport::TransportKind;
+use crate::wire::CloseCode;
 
 /// Who is on the other side.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -16,15 +23,6 @@ pub enum Peer {
     Anonymous,
     /// Proved this id.
     Spiffe(SpiffeId),
-}
-
-/// What carries a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TransportKind {
-    /// QUIC over UDP.
-    Quic,
-    /// A pipe inside the process.
-    Memory,
 }
 
 /// The state of a session's connection.
@@ -43,22 +41,190 @@ pub enum Link {
 /// A session with one peer; a cheap handle. On the dialing side it outlives broken connections
 /// and ends when it is closed or its last handle is dropped.
 #[derive(Clone)]
-pub struct Session {}
+pub struct Session {
+    shared: Arc<Shared>,
+    _owner: Option<Arc<Owner>>,
+}
+
+/// What all handles of a session and its driver share.
+pub(super) struct Shared {
+    peer: Peer,
+    kind: TransportKind,
+    id: Mutex<SessionId>,
+    link: watch::Sender<Link>,
+    line: watch::Sender<Option<Arc<Line>>>,
+}
+
+/// Held by the handles of a dialing session: the last one to go ends it.
+struct Owner(Weak<Shared>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.end(CloseCode::Closed, "the last handle is gone");
+        }
+    }
+}
+
+/// Makes handles without keeping the session alive.
+#[derive(Clone)]
+pub(super) struct Handles {
+    shared: Weak<Shared>,
+    owner: Option<Weak<Owner>>,
+}
+
+impl Handles {
+    /// A handle, or none when the session has no other handle any more.
+    pub(super) fn session(&self) -> Option<Session> {
+        let shared = self.shared.upgrade()?;
+        let owner = match &self.owner {
+            Some(owner) => Some(owner.upgrade()?),
+            None => None,
+        };
+        Some(Session {
+            shared,
+            _owner: owner,
+        })
+    }
+}
+
+impl Shared {
+    pub(super) fn new(peer: Peer, kind: TransportKind, id: SessionId) -> Arc<Self> {
+        Arc::new(Self {
+            peer,
+            kind,
+            id: Mutex::new(id),
+            link: watch::Sender::new(Link::Resuming),
+            line: watch::Sender::new(None),
+        })
+    }
+
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Another connection carries the session; gives the one before it.
+    pub(super) fn up(&self, id: SessionId, line: Arc<Line>) -> Option<Arc<Line>> {
+        *self.id.lock() = id;
+        let before = self.line.send_replace(Some(line));
+        self.set(Link::Up);
+        before
+    }
+
+    /// A connection ended; nothing happens when another one has taken over.
+    pub(super) fn lost(&self, line: &Arc<Line>) {
+        let current = self.line.send_if_modified(|current| {
+            let same = current
+                .as_ref()
+                .is_some_and(|current| Arc::ptr_eq(current, line));
+            if same {
+                *current = None;
+            }
+            same
+        });
+        if current {
+            self.set(Link::Resuming);
+        }
+    }
+
+    /// The session is over.
+    pub(super) fn end(&self, code: CloseCode, reason: &str) {
+        self.set(Link::Down);
+        if let Some(line) = self.line.send_replace(None) {
+            line.close(code, reason);
+        }
+    }
+
+    /// `Down` is final.
+    pub(super) fn set(&self, link: Link) {
+        self.link.send_if_modified(|current| {
+            let changes = *current != Link::Down && *current != link;
+            if changes {
+                *current = link;
+            }
+            changes
+        });
+    }
+
+    pub(super) fn is_down(&self) -> bool {
+        *self.link.borrow() == Link::Down
+    }
+
+    pub(super) fn current(&self) -> Option<Arc<Line>> {
+        self.line.borrow().clone()
+    }
+
+    pub(super) async fn down(&self) {
+        // An error would mean that the sender is gone, which `self` holds.
+        let _ = self
+            .link
+            .subscribe()
+            .wait_for(|link| *link == Link::Down)
+            .await;
+    }
+
+    /// A line that may start something and is not `not`; none when the session is over.
+    async fn line(&self, not: Option<&Arc<Line>>) -> Option<Arc<Line>> {
+        let mut lines = self.line.subscribe();
+        let usable = lines.wait_for(|line| {
+            line.as_ref().is_some_and(|line| {
+                line.may_start() && not.is_none_or(|not| !Arc::ptr_eq(not, line))
+            })
+        });
+        tokio::select! {
+            biased;
+            () = self.down() => None,
+            line = usable => line.ok().and_then(|line| line.clone()),
+        }
+    }
+}
 
 impl Session {
+    /// A handle on the accepting side, where the server's table keeps the session.
+    pub(super) fn accepted(shared: Arc<Shared>) -> (Self, Handles) {
+        let handles = Handles {
+            shared: Arc::downgrade(&shared),
+            owner: None,
+        };
+        (
+            Self {
+                shared,
+                _owner: None,
+            },
+            handles,
+        )
+    }
+
+    /// The first handle on the dialing side.
+    pub(super) fn dialed(shared: Arc<Shared>) -> (Self, Handles) {
+        let owner = Arc::new(Owner(Arc::downgrade(&shared)));
+        let weak = Some(Arc::downgrade(&owner));
+        let handles = Handles {
+            shared: Arc::downgrade(&shared),
+            owner: weak,
+        };
+        (
+            Self {
+                shared,
+                _owner: Some(owner),
+            },
+            handles,
+        )
+    }
+
     /// Its id; it changes when a restarted server no longer knew the session.
     pub fn id(&self) -> SessionId {
-        todo!()
+        *self.shared.id.lock()
     }
 
     /// Who is on the other side; never changes.
     pub fn peer(&self) -> &Peer {
-        todo!()
+        &self.shared.peer
     }
 
     /// What carries it.
     pub fn transport(&self) -> TransportKind {
-        todo!()
+        self.shared.kind
     }
 
     /// Calls the peer and waits for the reply. While the link is broken the call waits for the
@@ -73,8 +239,22 @@ impl Session {
         body: Bytes,
         options: CallOptions,
     ) -> Result<Bytes, CallError> {
-        let _ = (method, body, options);
-        todo!()
+        let mut call = Call::new(&options, Instant::now());
+        let mut broken = None;
+        loop {
+            let deadline = call.deadline().into();
+            let line = tokio::time::timeout_at(deadline, self.shared.line(broken.as_ref())).await;
+            let line = line.map_err(|_| call.expired())?.ok_or_else(over)?;
+            let left = call.send(Instant::now())?;
+            let sent = line.call(method, options.class, left, body.clone());
+            match tokio::time::timeout_at(deadline, sent).await {
+                Ok(Ok(reply)) => return Ok(reply),
+                Ok(Err(Flow::Failed(error))) => return Err(error),
+                Ok(Err(Flow::Lost)) => call.lost(Instant::now())?,
+                Err(_) => return Err(call.expired()),
+            }
+            broken = Some(line);
+        }
     }
 
     /// Opens a duplex stream, waiting for a link and for a free stream. It dies with its
@@ -88,29 +268,44 @@ impl Session {
         head: Bytes,
         class: Class,
     ) -> Result<(Tx, Rx), CallError> {
-        let _ = (method, head, class);
-        todo!()
+        let line = self.shared.line(None).await.ok_or_else(over)?;
+        Ok(line.stream(method, class, head).await?)
     }
 
     /// The state of the connection, and its changes.
     pub fn link(&self) -> watch::Receiver<Link> {
-        todo!()
+        self.shared.link.subscribe()
     }
 
     /// Starts nothing new, lets running calls and streams end until the deadline, then closes.
     pub async fn drain(&self, deadline: Duration) {
-        let _ = deadline;
-        todo!()
+        if let Some(line) = self.shared.current() {
+            line.drain(deadline).await;
+        }
+        self.close("drained");
     }
 
     /// Ends the session on both sides at once.
     pub fn close(&self, reason: &str) {
-        let _ = reason;
-        todo!()
+        self.shared.end(CloseCode::Closed, reason);
     }
 
     /// Returns when the session is over for good.
     pub async fn closed(&self) {
-        todo!()
+        self.shared.down().await;
     }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.id())
+            .field("peer", self.peer())
+            .field("link", &*self.shared.link.borrow())
+            .finish()
+    }
+}
+
+fn over() -> CallError {
+    CallError::new(crate::error::Code::Unavailable, "the session is over")
 }

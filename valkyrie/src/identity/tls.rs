@@ -60,6 +60,12 @@ pub fn client_config(
     Ok(config)
 }
 
+/// Whom the leaf of a finished handshake names, and until when; the chain was checked there.
+pub(crate) fn peer(leaf: &CertificateDer<'_>) -> Result<(SpiffeId, SystemTime), IdentityError> {
+    let leaf = verify::read_leaf(leaf)?;
+    Ok((leaf.id, leaf.not_after))
+}
+
 fn tls(error: Error) -> IdentityError {
     IdentityError::Crypto {
         what: "set up TLS 1.3",

@@ -2,6 +2,7 @@
 //! Must not be changed to make a test pass: these bytes are what released peers send.
 
 use proptest::prelude::*;
+use prost::Message as _;
 
 use super::*;
 

@@ -1,0 +1,217 @@
+//! One admitted connection: calls and streams on it, in both directions, and how it ends.
+//! Must not outlive its connection: sessions go on, lines don't.
+
+mod control;
+mod incoming;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use super::frames::{Flow, FrameReader, push, push_body};
+use super::{Class, Limits, Method, Rx, Tx};
+use crate::error::{CallError, Code};
+use crate::metrics::Metrics;
+use crate::session::{Drain, Terms};
+use crate::transport::{Connection, Ended};
+use crate::wire::message::{CallHead, Failure, Framed, OpenHead, ReplyHead, millis};
+use crate::wire::{CloseCode, FrameType, WireError};
+
+pub(super) use control::{ControlStream, Order, Side};
+
+/// When the peer was last heard on any stream.
+pub(super) struct Heard(Mutex<Instant>);
+
+impl Heard {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(Instant::now()))
+    }
+
+    pub(super) fn now(&self) {
+        *self.0.lock() = Instant::now();
+    }
+
+    fn at(&self) -> Instant {
+        *self.0.lock()
+    }
+}
+
+/// An admitted connection.
+pub(super) struct Line {
+    pub(super) connection: Connection,
+    pub(super) terms: Terms,
+    pub(super) heard: Arc<Heard>,
+    metrics: Arc<Metrics>,
+    drain: Mutex<Drain>,
+    /// Calls and streams that are open, in both directions.
+    open: watch::Sender<usize>,
+    /// Bytes of received call bodies that may still be held.
+    budget: Arc<Semaphore>,
+    /// Orders to the control stream; when full the connection is drained already.
+    orders: mpsc::Sender<control::Order>,
+    /// Whether the peer may open duplex streams.
+    duplex: bool,
+}
+
+/// Counts one call or stream for as long as it is held.
+pub(super) struct Open(Arc<Line>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.send_modify(|open| *open -= 1);
+    }
+}
+
+impl Line {
+    pub(super) fn new(
+        connection: Connection,
+        terms: Terms,
+        heard: Arc<Heard>,
+        metrics: Arc<Metrics>,
+        limits: &Limits,
+        duplex: bool,
+    ) -> (Arc<Self>, mpsc::Receiver<control::Order>) {
+        let (orders, receiver) = mpsc::channel(4);
+        let line = Self {
+            connection,
+            terms,
+            heard,
+            metrics,
+            drain: Mutex::default(),
+            open: watch::Sender::new(0),
+            budget: Arc::new(Semaphore::new(limits.body_budget)),
+            orders,
+            duplex,
+        };
+        (Arc::new(line), receiver)
+    }
+
+    /// Whether a call or stream may start here.
+    pub(super) fn may_start(&self) -> bool {
+        self.drain.lock().may_start()
+    }
+
+    fn opened(self: &Arc<Self>) -> Open {
+        self.open.send_modify(|open| *open += 1);
+        Open(self.clone())
+    }
+
+    /// Makes a call and waits for its reply, without limit of time: the session has it.
+    pub(super) async fn call(
+        self: &Arc<Self>,
+        method: Method,
+        class: Class,
+        left: Duration,
+        body: Bytes,
+    ) -> Result<Bytes, Flow> {
+        let _open = self.opened();
+        if body.len() > self.terms.call_body {
+            let detail = format!("the body has {} bytes, over the limit", body.len());
+            return Err(Flow::Failed(CallError::new(
+                Code::ResourceExhausted,
+                detail,
+            )));
+        }
+        let (mut send, recv) = self.connection.open().await?;
+        send.set_priority(class.priority());
+        self.metrics.bytes_sent.add(body.len() as u64);
+        let head = CallHead {
+            method: method.0,
+            class: class.number(),
+            deadline_ms: millis(left),
+            length: body.len() as u64,
+        };
+        let mut chunks = VecDeque::new();
+        push(&mut chunks, &head.to_frame());
+        push_body(&mut chunks, body, self.terms.caps.data);
+        let written = match send.write(&mut chunks).await {
+            Ok(()) => send.finish(),
+            failed => failed,
+        };
+        // The peer may have answered before it read all: its answer says more than the stop.
+        let mut reader = FrameReader::new(recv, self.terms.caps, self.heard.clone());
+        match (self.reply(&mut reader).await, written) {
+            (Ok(reply), _) => {
+                self.metrics.bytes_received.add(reply.len() as u64);
+                Ok(reply)
+            }
+            (Err(Flow::Lost), _) | (_, Err(crate::transport::StreamError::Lost)) => Err(Flow::Lost),
+            (Err(failed), _) => Err(failed),
+        }
+    }
+
+    async fn reply(&self, reader: &mut FrameReader) -> Result<Bytes, Flow> {
+        let frame = reader.expect().await?;
+        if frame.kind == FrameType::Fail {
+            return Err(Flow::Failed(Failure::from_frame(frame)?.into()));
+        }
+        let head = ReplyHead::from_frame(frame)?;
+        let length = usize::try_from(head.length).unwrap_or(usize::MAX);
+        if length > self.terms.call_body {
+            let cap = self.terms.call_body as u64;
+            return Err(WireError::Oversize {
+                length: head.length,
+                cap,
+            }
+            .into());
+        }
+        reader.body(length).await
+    }
+
+    /// Opens a duplex stream.
+    pub(super) async fn stream(
+        self: &Arc<Self>,
+        method: Method,
+        class: Class,
+        head: Bytes,
+    ) -> Result<(Tx, Rx), Flow> {
+        let open = Arc::new(self.opened());
+        if head.len() > self.terms.caps.data {
+            let detail = format!("the head has {} bytes, over the limit", head.len());
+            return Err(Flow::Failed(CallError::new(Code::InvalidArgument, detail)));
+        }
+        let (mut send, recv) = self.connection.open().await?;
+        send.set_priority(class.priority());
+        let mut chunks = VecDeque::new();
+        let first = OpenHead {
+            method: method.0,
+            class: class.number(),
+        };
+        push(&mut chunks, &first.to_frame());
+        chunks.push_back(crate::wire::frame::header(FrameType::Data, head.len()));
+        chunks.push_back(head);
+        send.write(&mut chunks).await?;
+        let reader = FrameReader::new(recv, self.terms.caps, self.heard.clone());
+        let tx = Tx::new(
+            send,
+            self.terms.caps.data,
+            self.metrics.clone(),
+            open.clone(),
+        );
+        Ok((tx, Rx::new(reader, self.metrics.clone(), open)))
+    }
+
+    /// Tells the peer, waits until nothing is open or the time is over.
+    pub(super) async fn drain(&self, within: Duration) {
+        let now = Instant::now();
+        let goaway = self.drain.lock().begin(within, now);
+        // A full queue means that the peer has been told already.
+        let _ = self.orders.try_send(control::Order::Goaway(goaway));
+        let mut open = self.open.subscribe();
+        let quiet = open.wait_for(|open| *open == 0);
+        let _ = tokio::time::timeout(within, quiet).await;
+    }
+
+    /// Gives what was written last a moment to leave, then closes.
+    pub(super) fn close(&self, code: CloseCode, reason: &str) {
+        self.connection.close(code, reason);
+    }
+
+    pub(super) async fn closed(&self) -> Ended {
+        self.connection.closed().await
+    }
+}

@@ -1,0 +1,176 @@
+//! The control stream of a line: handshake frames, pings, the announcement of the end.
+//! Must not carry payloads.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::super::frames::{Flow, FrameReader, push};
+use super::{Heard, Line};
+use crate::limits::Limits;
+use crate::session::Health;
+use crate::session::liveness::{Intervals, Liveness};
+use crate::transport::{Ended, RecvHalf, SendHalf};
+use crate::wire::message::{Framed, Goaway};
+use crate::wire::{Caps, CloseCode, Frame, FrameType, WireError};
+
+/// What the control stream is told to do.
+pub(in crate::endpoint) enum Order {
+    /// Announce the end.
+    Goaway(Goaway),
+}
+
+/// Which side a line is on: only the dialing one pings.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::endpoint) enum Side {
+    Dialing,
+    Accepting,
+}
+
+/// The first stream of a connection.
+pub(in crate::endpoint) struct ControlStream {
+    send: SendHalf,
+    reader: FrameReader,
+}
+
+impl ControlStream {
+    pub(in crate::endpoint) fn new(
+        (send, recv): (SendHalf, RecvHalf),
+        caps: Caps,
+        heard: Arc<Heard>,
+    ) -> Self {
+        send.set_priority(i32::MAX);
+        Self {
+            send,
+            reader: FrameReader::new(recv, caps, heard),
+        }
+    }
+
+    /// Sends bytes of the handshake.
+    pub(in crate::endpoint) async fn send(&mut self, bytes: Bytes) -> Result<(), Flow> {
+        Ok(self.send.write(&mut VecDeque::from([bytes])).await?)
+    }
+
+    /// The next frame of the handshake.
+    pub(in crate::endpoint) async fn receive(&mut self) -> Result<Frame, Flow> {
+        self.reader.expect().await
+    }
+
+    /// Ends the sending direction and waits until the peer has it, for a refusal.
+    pub(in crate::endpoint) async fn end(mut self) {
+        if self.send.finish().is_ok() {
+            // Whether the peer took it or is gone already makes no difference.
+            let _ = self.send.stopped().await;
+        }
+    }
+
+    /// Serves the stream until the connection ends; `health` hears of every change.
+    pub(in crate::endpoint) async fn serve(
+        mut self,
+        line: &Line,
+        limits: &Limits,
+        side: Side,
+        mut orders: mpsc::Receiver<Order>,
+        health: impl Fn(Health),
+    ) -> Ended {
+        self.reader.set_caps(line.terms.caps);
+        let mut liveness = Liveness::new(intervals(line, limits), side == Side::Dialing, now());
+        let mut known = Health::Alive;
+        let mut nonce = 0_u64;
+        let mut open = line.open.subscribe();
+        loop {
+            liveness.heard(line.heard.at());
+            liveness.set_busy(*open.borrow_and_update() > 0, now());
+            let pulse = liveness.poll(now());
+            if pulse.health != known {
+                known = pulse.health;
+                health(known);
+            }
+            if known == Health::Dead {
+                line.connection
+                    .close(CloseCode::Silent, "nothing was heard for too long");
+                return line.closed().await;
+            }
+            if pulse.ping {
+                nonce += 1;
+                let payload = Bytes::copy_from_slice(&nonce.to_be_bytes());
+                if self
+                    .write(&Frame {
+                        kind: FrameType::Ping,
+                        payload,
+                    })
+                    .await
+                    .is_err()
+                {
+                    return line.closed().await;
+                }
+            }
+            let outcome = tokio::select! {
+                ended = line.closed() => return ended,
+                frame = self.reader.next() => self.received(line, frame).await,
+                Some(Order::Goaway(goaway)) = orders.recv() => self.write(&goaway.to_frame()).await,
+                changed = open.changed() => changed.map_err(|_| Flow::Lost),
+                () = tokio::time::sleep_until(pulse.next.into()) => Ok(()),
+            };
+            match outcome {
+                Ok(()) => {}
+                Err(Flow::Lost) => return line.closed().await,
+                Err(Flow::Failed(error)) => {
+                    line.connection.close(CloseCode::Protocol, &error.detail);
+                    return line.closed().await;
+                }
+            }
+        }
+    }
+
+    async fn received(
+        &mut self,
+        line: &Line,
+        frame: Result<Option<Frame>, Flow>,
+    ) -> Result<(), Flow> {
+        let Some(frame) = frame? else {
+            return Err(WireError::Truncated.into());
+        };
+        match frame.kind {
+            FrameType::Ping if frame.payload.len() == 8 => {
+                self.write(&Frame {
+                    kind: FrameType::Pong,
+                    payload: frame.payload,
+                })
+                .await
+            }
+            FrameType::Pong => Ok(()),
+            FrameType::Goaway => {
+                Goaway::from_frame(frame)?;
+                line.drain.lock().announced();
+                // Wakes those who wait for a line that may start something.
+                line.open.send_modify(|_| ());
+                Ok(())
+            }
+            other => Err(WireError::Unexpected(other).into()),
+        }
+    }
+
+    async fn write(&mut self, frame: &Frame) -> Result<(), Flow> {
+        let mut chunks = VecDeque::new();
+        push(&mut chunks, frame);
+        Ok(self.send.write(&mut chunks).await?)
+    }
+}
+
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn intervals(line: &Line, limits: &Limits) -> Intervals {
+    let keep_alive = line.terms.keep_alive;
+    Intervals {
+        keep_alive,
+        probe: limits.probe.min(keep_alive),
+        suspect: limits.suspect.min(line.terms.idle * 3 / 4).max(keep_alive),
+        idle: line.terms.idle,
+    }
+}

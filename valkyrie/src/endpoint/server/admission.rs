@@ -1,0 +1,274 @@
+//! One accepted connection: handshake, the handler's word, the session it carries, its end.
+//! Must not keep anything of a connection that was refused.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use super::super::frames::Flow;
+use super::super::line::{ControlStream, Heard, Line, Order, Side};
+use super::super::session::{Handles, Link, Peer, Session, Shared};
+use super::super::{CallError, Code, Limits, SessionId};
+use super::Core;
+use crate::metrics::Refusal;
+use crate::session::handshake::{Asked, anonymous};
+use crate::session::{HandshakeError, Health, Secret, ServerHandshake, Ticket};
+use crate::transport::{Connection, Ended, Remote};
+use crate::wire::{Caps, CloseCode};
+
+/// A connection that is admitted and serves its session.
+struct Carried {
+    id: SessionId,
+    connection: u64,
+    shared: Arc<Shared>,
+    handles: Handles,
+    line: Arc<Line>,
+    control: ControlStream,
+    orders: mpsc::Receiver<Order>,
+}
+
+impl Core {
+    /// Serves a connection from its handshake to its end.
+    pub(super) async fn carry(
+        self: Arc<Self>,
+        connection: Connection,
+        remote: Remote,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let limits = match remote.id {
+            Some(_) => self.limits.clone(),
+            None => anonymous(&self.limits),
+        };
+        self.metrics.handshakes.add(1);
+        let admitted =
+            tokio::time::timeout(limits.hello, self.admit(&connection, &remote, &limits));
+        let admitted = admitted.await.unwrap_or_else(|_| {
+            self.metrics.refused(Refusal::Slow).add(1);
+            connection.close(CloseCode::Refused, "no handshake in time");
+            None
+        });
+        drop(permit);
+        if let Some(carried) = admitted {
+            self.metrics.connections.add(1);
+            self.serve(carried, &remote, &limits).await;
+            self.metrics.disconnections.add(1);
+        }
+    }
+
+    /// The handshake; none when the peer was refused or is gone.
+    async fn admit(
+        self: &Arc<Self>,
+        connection: &Connection,
+        remote: &Remote,
+        limits: &Limits,
+    ) -> Option<Carried> {
+        let heard = Arc::new(Heard::new());
+        let handshake = ServerHandshake::new(limits, Instant::now());
+        let caps = Caps {
+            control: limits.control_frame,
+            data: limits.data_frame,
+        };
+        let stream = connection.accept().await.ok()?;
+        let mut control = ControlStream::new(stream, caps, heard.clone());
+        let asked = match control.receive().await {
+            Ok(frame) => handshake.receive(frame, Instant::now()),
+            Err(Flow::Lost) => return None,
+            Err(Flow::Failed(error)) => {
+                return self
+                    .refuse(connection, control, Refusal::Protocol, &error)
+                    .await;
+            }
+        };
+        let asked = match asked {
+            Ok(asked) => asked,
+            Err(error) => {
+                let reason = match error {
+                    HandshakeError::Version { .. } => Refusal::Version,
+                    HandshakeError::Slow => Refusal::Slow,
+                    _ => Refusal::Protocol,
+                };
+                let error = CallError::new(Code::FailedPrecondition, error.to_string());
+                return self.refuse(connection, control, reason, &error).await;
+            }
+        };
+        self.attach(connection, remote, limits, handshake, asked, control, heard)
+            .await
+    }
+
+    /// Finds or makes the session, asks the handler, and tells the peer.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the pieces of one handshake, used up here"
+    )]
+    async fn attach(
+        self: &Arc<Self>,
+        connection: &Connection,
+        remote: &Remote,
+        limits: &Limits,
+        handshake: ServerHandshake,
+        asked: Asked,
+        mut control: ControlStream,
+        heard: Arc<Heard>,
+    ) -> Option<Carried> {
+        let peer = remote.id.clone().map_or(Peer::Anonymous, Peer::Spiffe);
+        let named = peer != Peer::Anonymous;
+        let fresh = Ticket {
+            id: SessionId(rand::random()),
+            secret: Secret(rand::random()),
+        };
+        let shown = asked.resume.as_ref().filter(|_| named);
+        let make = || Shared::new(peer.clone(), connection.kind(), fresh.id);
+        let attached = {
+            let mut sessions = self.sessions.lock();
+            sessions.attach(peer.clone(), shown, fresh.clone(), make, Instant::now())
+        };
+        let Ok(attached) = attached else {
+            let error = CallError::new(Code::ResourceExhausted, "the server is full").retryable();
+            return self
+                .refuse(connection, control, Refusal::Limit, &error)
+                .await;
+        };
+        if let Some((id, shared)) = attached.evicted {
+            self.over(id, &shared).await;
+        }
+        let (id, shared) = (attached.ticket.id, attached.value);
+        let (line, orders) = Line::new(
+            connection.clone(),
+            asked.terms,
+            heard,
+            self.metrics.clone(),
+            limits,
+            named,
+        );
+        let (session, handles) = Session::accepted(shared.clone());
+        if let Some(before) = shared.up(id, line.clone()) {
+            before.close(
+                CloseCode::Replaced,
+                "a newer connection continues this session",
+            );
+        }
+        if let Err(error) = self.handler.up(session).await {
+            self.sessions.lock().remove(id);
+            shared.lost(&line);
+            self.over(id, &shared).await;
+            return self
+                .refuse(connection, control, Refusal::Handler, &error)
+                .await;
+        }
+        let secret = named.then_some(&attached.ticket.secret);
+        let welcome = handshake.accept(&asked, id, secret, attached.resumed, rand::random());
+        if named {
+            connection.admit(limits.streams);
+        }
+        if attached.resumed {
+            self.metrics.resumptions.add(1);
+        }
+        let connection = attached.connection;
+        if control.send(welcome).await.is_err() {
+            self.left(id, connection, &shared, &line, named).await;
+            return None;
+        }
+        Some(Carried {
+            id,
+            connection,
+            shared,
+            handles,
+            line,
+            control,
+            orders,
+        })
+    }
+
+    async fn refuse(
+        &self,
+        connection: &Connection,
+        mut control: ControlStream,
+        reason: Refusal,
+        error: &CallError,
+    ) -> Option<Carried> {
+        self.metrics.refused(reason).add(1);
+        if control.send(ServerHandshake::refuse(error)).await.is_ok() {
+            control.end().await;
+        }
+        connection.close(CloseCode::Refused, &error.detail);
+        None
+    }
+
+    async fn serve(self: &Arc<Self>, carried: Carried, remote: &Remote, limits: &Limits) {
+        let Carried {
+            id,
+            connection,
+            shared,
+            handles,
+            line,
+            control,
+            orders,
+        } = carried;
+        let health = |health| match health {
+            Health::Alive => shared.set(Link::Up),
+            Health::Suspect => shared.set(Link::Suspect),
+            Health::Dead => {}
+        };
+        let ended = {
+            let control = control.serve(&line, limits, Side::Accepting, orders, health);
+            let incoming = line.serve(self.handler.clone(), || handles.session());
+            tokio::pin!(control);
+            tokio::select! {
+                ended = &mut control => ended,
+                () = incoming => line.closed().await,
+                () = bounded(remote, limits) => {
+                    line.close(CloseCode::Expired, "the certificate or its grace has ended");
+                    line.closed().await
+                }
+            }
+        };
+        let named = remote.id.is_some();
+        let closed = matches!(
+            ended,
+            Ended::Closed {
+                code: CloseCode::Closed,
+                ..
+            }
+        );
+        self.left(id, connection, &shared, &line, named && !closed)
+            .await;
+    }
+
+    /// A connection has ended: its session waits for the next one, or is over.
+    async fn left(
+        &self,
+        id: SessionId,
+        connection: u64,
+        shared: &Arc<Shared>,
+        line: &Arc<Line>,
+        waits: bool,
+    ) {
+        shared.lost(line);
+        let current = self.sessions.lock().detach(id, connection, Instant::now());
+        if !current {
+            return;
+        }
+        if waits {
+            self.detached.notify_one();
+        } else {
+            self.sessions.lock().remove(id);
+            self.over(id, shared).await;
+        }
+    }
+}
+
+/// Returns when a connection has lived as long as it may: TLS 1.3 in QUIC proves a certificate
+/// only once, so a connection must not outlive it.
+async fn bounded(remote: &Remote, limits: &Limits) {
+    match (remote.expires, &remote.id) {
+        (Some(expires), _) => {
+            let left = expires
+                .duration_since(SystemTime::now())
+                .unwrap_or_default();
+            tokio::time::sleep(left).await;
+        }
+        (None, None) => tokio::time::sleep(limits.anonymous_lifetime).await,
+        (None, Some(_)) => std::future::pending().await,
+    }
+}

@@ -1,0 +1,142 @@
+//! QUIC by quinn: sockets, handshakes, and the meaning of its errors.
+//! Must not know sessions.
+
+pub mod tuning;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use quinn::{ConnectionError, ReadError, VarInt, WriteError};
+
+use super::{Ended, Remote, StreamError};
+use crate::error::Code;
+use crate::identity::{CertificateDer, IdentityError, IdentityStore, SpiffeId, tls};
+use crate::limits::Limits;
+use crate::wire::CloseCode;
+use tuning::Tuning;
+
+/// Sent as server name; certificates are checked by SPIFFE id, so it names nothing.
+const SERVER_NAME: &str = "valkyrie.invalid";
+
+/// A socket for dialing from.
+pub(crate) fn client_endpoint(server: SocketAddr) -> std::io::Result<quinn::Endpoint> {
+    let any = match server {
+        SocketAddr::V4(_) => SocketAddr::from(([0, 0, 0, 0], 0)),
+        SocketAddr::V6(_) => SocketAddr::from(([0u16; 8], 0)),
+    };
+    endpoint(any, None)
+}
+
+/// A socket that listens.
+pub(crate) fn server_endpoint(
+    address: SocketAddr,
+    identity: &IdentityStore,
+    limits: &Limits,
+) -> std::io::Result<quinn::Endpoint> {
+    let tls = tls::server_config(identity).map_err(std::io::Error::other)?;
+    let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls);
+    let crypto = Arc::new(crypto.map_err(std::io::Error::other)?);
+    endpoint(address, Some(Tuning::server(limits).server_config(crypto)))
+}
+
+fn endpoint(
+    address: SocketAddr,
+    server: Option<quinn::ServerConfig>,
+) -> std::io::Result<quinn::Endpoint> {
+    let socket = std::net::UdpSocket::bind(address)?;
+    tuning::widen_buffers(&socket);
+    let runtime = Arc::new(quinn::TokioRuntime);
+    quinn::Endpoint::new(quinn::EndpointConfig::default(), server, socket, runtime)
+}
+
+/// Connects; the server's certificate is checked, but it has not admitted us yet.
+pub(crate) async fn connect(
+    endpoint: &quinn::Endpoint,
+    server: SocketAddr,
+    identity: &IdentityStore,
+    expected: Option<&SpiffeId>,
+    limits: &Limits,
+) -> Result<quinn::Connection, Ended> {
+    let broken = |why: String| Ended::Broken(why);
+    let tls = tls::client_config(identity, expected.cloned());
+    let tls = tls.map_err(|error| broken(error.to_string()))?;
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls);
+    let crypto = Arc::new(crypto.map_err(|error| broken(error.to_string()))?);
+    let config = Tuning::client(limits).client_config(crypto);
+    let connecting = endpoint.connect_with(config, server, SERVER_NAME);
+    let connecting = connecting.map_err(|error| broken(error.to_string()))?;
+    connecting.await.map_err(|error| ended(&error))
+}
+
+/// Who is on the other side: its certificate has been checked in the handshake.
+pub(crate) fn remote(connection: &quinn::Connection) -> Result<Remote, IdentityError> {
+    let Some(shown) = connection.peer_identity() else {
+        return Ok(Remote {
+            id: None,
+            expires: None,
+        });
+    };
+    let chain = shown.downcast::<Vec<CertificateDer<'static>>>().ok();
+    let first = chain.as_ref().and_then(|chain| chain.first());
+    let none = || IdentityError::Certificate("the chain is empty".to_owned());
+    let (id, expires): (SpiffeId, SystemTime) = tls::peer(first.ok_or_else(none)?)?;
+    Ok(Remote {
+        id: Some(id),
+        expires: Some(expires),
+    })
+}
+
+pub(crate) fn close(connection: &quinn::Connection, code: CloseCode, reason: &str) {
+    let code = VarInt::from_u64(code.number()).unwrap_or(VarInt::MAX);
+    connection.close(code, reason.as_bytes());
+}
+
+/// TLS alerts are the transport errors 0x100 to 0x1ff (RFC 9001 section 4.8).
+fn is_tls(code: quinn::TransportErrorCode) -> bool {
+    (0x100..0x200).contains(&u64::from(code))
+}
+
+pub(crate) fn ended(error: &ConnectionError) -> Ended {
+    match error {
+        ConnectionError::ApplicationClosed(close) => Ended::Closed {
+            code: CloseCode::from_number(close.error_code.into_inner()),
+            by_peer: true,
+            reason: String::from_utf8_lossy(&close.reason).into_owned(),
+        },
+        ConnectionError::LocallyClosed => Ended::Closed {
+            code: CloseCode::Closed,
+            by_peer: false,
+            reason: String::new(),
+        },
+        ConnectionError::ConnectionClosed(close) if is_tls(close.error_code) => {
+            let reason = String::from_utf8_lossy(&close.reason);
+            Ended::Tls(format!(
+                "the peer refused ours: {} {reason}",
+                close.error_code
+            ))
+        }
+        ConnectionError::TransportError(error) if is_tls(error.code) => {
+            Ended::Tls(error.to_string())
+        }
+        other => Ended::Broken(other.to_string()),
+    }
+}
+
+pub(crate) fn stream_code(code: VarInt) -> Code {
+    Code::from_number(u32::try_from(code.into_inner()).unwrap_or(u32::MAX))
+}
+
+pub(crate) fn write_error(error: &WriteError) -> StreamError {
+    match error {
+        WriteError::Stopped(code) => StreamError::Reset(stream_code(*code)),
+        _ => StreamError::Lost,
+    }
+}
+
+pub(crate) fn read_error(error: &ReadError) -> StreamError {
+    match error {
+        ReadError::Reset(code) => StreamError::Reset(stream_code(*code)),
+        _ => StreamError::Lost,
+    }
+}
