@@ -117,7 +117,7 @@ impl Leader {
         let agent = self.agent_settings(&server, &stored).await?;
         let runs = Arc::new(self.run_context(&caches, memory, hub.clone(), agent, &stored));
         let tasks = TaskTracker::new();
-        tasks.spawn(wake_for_hub(events, caches.clone()));
+        tasks.spawn(wake_for_hub(events, caches.clone(), stop.clone()));
         self.start_controllers(&tasks, &runs, stop);
         let upkeep = upkeep::Upkeep {
             keeper,
@@ -252,9 +252,13 @@ impl Leader {
     }
 }
 
-/// Ends when the hub is gone.
-async fn wake_for_hub(mut events: mpsc::Receiver<HubEvent>, caches: Arc<Caches>) {
-    while let Some(HubEvent::Changed { namespace, run, .. }) = events.recv().await {
+async fn wake_for_hub(
+    mut events: mpsc::Receiver<HubEvent>,
+    caches: Arc<Caches>,
+    stop: CancellationToken,
+) {
+    let mut next = async || stop.run_until_cancelled(events.recv()).await.flatten();
+    while let Some(HubEvent::Changed { namespace, run, .. }) = next().await {
         caches.wake_runs.wake(&namespace, &run);
     }
 }

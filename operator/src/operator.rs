@@ -128,7 +128,7 @@ async fn run(
     let namespace = leader.settings.system_namespace.clone();
     let mut lease = Keeper::new(leader.client.clone(), &namespace, candidate);
     let mut result = Ok(());
-    while result.is_ok() && lease.acquire(&stop).await {
+    while result.is_ok() && !stop.is_cancelled() && lease.acquire(&stop).await {
         let term = stop.child_token();
         let _ends_with_this_task = term.clone().drop_guard();
         let lead = leader.lead(&term);

@@ -120,8 +120,7 @@ fn not_started(status: &PodStatus, created: Timestamp) -> PlacePhase {
 fn container_ended(status: &PodStatus, ended: &ContainerStateTerminated) -> PlacePhase {
     let (pod_reason, pod_message) = disruption(status);
     let (reason, message) = if pod_reason.is_empty() {
-        // The termination message is the agent's result, not a text for people.
-        (ended.reason.clone().unwrap_or_default(), String::new())
+        (ended.reason.clone().unwrap_or_default(), words(ended))
     } else {
         (pod_reason, pod_message)
     };
@@ -131,6 +130,15 @@ fn container_ended(status: &PodStatus, ended: &ContainerStateTerminated) -> Plac
         signal,
         reason,
         message,
+    }
+}
+
+/// The termination message, unless it is the agent's result, which is no text for people.
+fn words(ended: &ContainerStateTerminated) -> String {
+    let message = ended.message.clone().unwrap_or_default();
+    match runner_messages::termination::decode(&message) {
+        Some(_) => String::new(),
+        None => message.trim().to_owned(),
     }
 }
 

@@ -1,0 +1,302 @@
+//! A namespace of the shared control plane with an operator that watches it.
+//! Must not share anything between tests but the control plane.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::time::Duration;
+
+use cluster::ControlPlane;
+use crds::{JobState, Pipeline, PipelineRun};
+use futures::StreamExt;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::wait::{await_condition, conditions};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, Config, Resource, ResourceExt};
+use operator::operator::Operator;
+use operator::settings::Settings;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+
+/// For a machine under load; nothing here takes that long otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Trust domain of the operators under test.
+pub const DOMAIN: &str = "ci.example";
+
+static INSTALLED: OnceCell<()> = OnceCell::const_new();
+
+/// One test's part of the control plane.
+pub struct Bench {
+    pub client: Client,
+    pub namespace: String,
+    pub data: TempDir,
+}
+
+impl Bench {
+    /// A fresh namespace with a service account, as a cluster's controllers would make it.
+    pub async fn new(name: &str) -> Self {
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        let plane = ControlPlane::shared()
+            .await
+            .expect("the control plane starts");
+        let client = plane.client().await.expect("a client of the control plane");
+        INSTALLED.get_or_init(|| install(client.clone())).await;
+        let bench = Self {
+            client,
+            namespace: format!("t-{name}"),
+            data: tempfile::tempdir().unwrap(),
+        };
+        let namespace: Namespace = object(json!({"metadata": {
+            "name": bench.namespace,
+            "labels": {"pod-security.kubernetes.io/enforce": "restricted"},
+        }}));
+        let api: Api<Namespace> = Api::all(bench.client.clone());
+        api.create(&PostParams::default(), &namespace)
+            .await
+            .unwrap();
+        bench
+            .create::<ServiceAccount>(json!({"metadata": {"name": "default"}}))
+            .await;
+        bench
+    }
+
+    /// An operator for this namespace, which is its own as well.
+    pub async fn operator(&self, more: &[&str]) -> Operator {
+        let data = self.data.path().display().to_string();
+        let flags = [
+            "--namespace",
+            &self.namespace,
+            "--system-namespace",
+            &self.namespace,
+            "--data-dir",
+            &data,
+            "--trust-domain",
+            DOMAIN,
+            "--listen-hub",
+            "127.0.0.1:0",
+            "--advertise",
+            "127.0.0.1:0",
+            "--listen-http",
+            "127.0.0.1:0",
+            "--lease-seconds",
+            "3",
+        ];
+        let settings = Settings::from_flags(flags.into_iter().chain(more.iter().copied()));
+        Operator::start(self.config().await, settings.unwrap())
+            .await
+            .expect("it starts")
+    }
+
+    /// A configuration of an administrator.
+    pub async fn config(&self) -> Config {
+        let plane = ControlPlane::shared().await.unwrap();
+        let kubeconfig = Kubeconfig::read_from(plane.kubeconfig()).unwrap();
+        Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .unwrap()
+    }
+
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub async fn create<K>(&self, body: Value) -> K
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + serde::Serialize,
+    {
+        self.api::<K>()
+            .create(&PostParams::default(), &object(body))
+            .await
+            .expect("it is created")
+    }
+
+    /// A pipeline whose jobs are given as `(name, needs, script)`.
+    pub async fn pipeline(&self, name: &str, jobs: Value) -> Pipeline {
+        self.create(json!({"metadata": {"name": name}, "spec": {"jobs": jobs}}))
+            .await
+    }
+
+    /// A run of a pipeline.
+    pub async fn run(&self, name: &str, pipeline: &str) -> PipelineRun {
+        let spec = json!({"pipelineRef": {"name": pipeline}});
+        self.create(json!({"metadata": {"name": name}, "spec": spec}))
+            .await
+    }
+
+    pub async fn patch_run(&self, name: &str, patch: Value) {
+        let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+        self.api::<PipelineRun>()
+            .patch(name, &params, &patch)
+            .await
+            .unwrap();
+    }
+
+    /// Waits for a run that fulfils a condition.
+    pub async fn wait_run(
+        &self,
+        name: &str,
+        what: &str,
+        holds: impl Fn(&PipelineRun) -> bool,
+    ) -> PipelineRun {
+        self.wait(name, what, holds).await
+    }
+
+    /// Waits until a run is finished.
+    pub async fn finished(&self, name: &str) -> PipelineRun {
+        self.wait_run(name, "finished", |run| {
+            condition(run, "Completed").0 == "True"
+        })
+        .await
+    }
+
+    /// Waits until a job has its pod.
+    pub async fn pod_of(&self, run: &str, job: &str) -> Pod {
+        let has_pod = |run: &PipelineRun| {
+            job_of(run, job).is_some_and(|job| job.state == JobState::Starting && job.pod.is_some())
+        };
+        let found = self
+            .wait_run(run, &format!("job {job} with a pod"), has_pod)
+            .await;
+        let name = job_of(&found, job).unwrap().pod.unwrap();
+        self.wait(&name, "there", |_: &Pod| true).await
+    }
+
+    /// Waits for an object that fulfils a condition, and shows it when it never does.
+    pub async fn wait<K>(&self, name: &str, what: &str, holds: impl Fn(&K) -> bool) -> K
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + serde::Serialize
+            + Send
+            + 'static,
+    {
+        let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let mut objects = watcher(self.api::<K>(), only)
+            .default_backoff()
+            .applied_objects()
+            .boxed();
+        let mut last = None;
+        let found = tokio::time::timeout(PATIENCE, async {
+            while let Some(object) = objects.next().await {
+                let Ok(object) = object else { continue };
+                if holds(&object) {
+                    return object;
+                }
+                last = Some(object);
+            }
+            unreachable!("a watch does not end")
+        });
+        match found.await {
+            Ok(object) => object,
+            Err(_) => {
+                let shown = serde_yaml::to_string(&last).unwrap();
+                panic!(
+                    "{name} is not {what}:\n{shown}\nevents:\n{}",
+                    self.events().await
+                );
+            }
+        }
+    }
+
+    /// The events of the namespace, one a line.
+    pub async fn events(&self) -> String {
+        let events = self
+            .api::<Event>()
+            .list(&ListParams::default())
+            .await
+            .unwrap();
+        let lines = events.items.iter().map(|event| {
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            let about = event
+                .regarding
+                .as_ref()
+                .and_then(|about| about.name.clone());
+            format!(
+                "{} {}: {}\n",
+                text(&about),
+                text(&event.reason),
+                text(&event.note)
+            )
+        });
+        lines.collect()
+    }
+
+    /// Changes the status of a pod, as its kubelet would.
+    pub async fn pod_status(&self, name: &str, status: Value) {
+        let (params, patch) = (
+            PatchParams::default(),
+            Patch::Merge(json!({"status": status})),
+        );
+        self.api::<Pod>()
+            .patch_status(name, &params, &patch)
+            .await
+            .unwrap();
+    }
+}
+
+/// Runs a test's body within the patience, so that nothing hangs for ever.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("this takes too long: {what}"),
+    }
+}
+
+pub fn object<K: DeserializeOwned>(body: Value) -> K {
+    serde_json::from_value(body).unwrap()
+}
+
+/// Status and reason of a run's condition.
+pub fn condition(run: &PipelineRun, type_: &str) -> (String, String) {
+    let conditions = run.status.iter().flat_map(|status| &status.conditions);
+    let found = conditions
+        .into_iter()
+        .find(|condition| condition.type_ == type_);
+    found
+        .map(|c| (c.status.clone(), c.reason.clone()))
+        .unwrap_or_default()
+}
+
+/// The status of one job.
+pub fn job_of(run: &PipelineRun, name: &str) -> Option<crds::JobStatus> {
+    run.status
+        .iter()
+        .flat_map(|status| &status.jobs)
+        .find(|job| job.name == name)
+        .cloned()
+}
+
+/// A job of one step.
+pub fn job(name: &str, needs: &[&str], script: &str) -> Value {
+    json!({"name": name, "needs": needs, "image": "registry.example/tools:1",
+        "steps": [{"name": "only", "run": script}]})
+}
+
+async fn install(client: Client) {
+    let api: Api<CustomResourceDefinition> = Api::all(client);
+    for definition in crds::definition::all() {
+        let name = definition.name_any();
+        api.create(&PostParams::default(), &definition)
+            .await
+            .expect("the definition is made");
+        let established = await_condition(api.clone(), &name, conditions::is_crd_established());
+        within("a definition is established", established)
+            .await
+            .expect("it is watched");
+    }
+}

@@ -1,0 +1,81 @@
+//! Who gets a certificate, and who does not, with real tokens of a real API server.
+//! Must not test TLS: `valkyrie` does.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use runner::identity::{BootstrapError, bootstrap};
+use serde_json::json;
+use valkyrie::endpoint::Code;
+
+use crate::agent::{hub_of, run_to_end, token};
+use crate::bench::{Bench, DOMAIN, job};
+
+const SHORT: Duration = Duration::from_secs(10);
+
+fn refusal(result: Result<valkyrie::identity::IdentityStore, BootstrapError>) -> Code {
+    match result {
+        Err(BootstrapError::Refused(error)) => error.code,
+        Err(other) => panic!("expected a refusal, got {other}"),
+        Ok(_) => panic!("expected a refusal, got a certificate"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_token_of_a_jobs_pod_for_this_audience_gets_a_certificate() {
+    let bench = Bench::new("identity").await;
+    let operator = bench.operator(&[]).await;
+    bench
+        .pipeline("hello", json!([job("greet", &[], "true")]))
+        .await;
+    bench.run("first", "hello").await;
+    let pod = bench.pod_of("first", "greet").await;
+    let hub = hub_of(&pod);
+    let audience = format!("valkyrie.{DOMAIN}");
+
+    let store = bootstrap(&hub, &token(&bench, &pod, &audience).await, SHORT)
+        .await
+        .unwrap();
+    let id = format!(
+        "spiffe://{DOMAIN}/ns/{}/agent/{}",
+        bench.namespace,
+        pod.uid().unwrap()
+    );
+    assert_eq!(store.credentials().unwrap().id().to_string(), id);
+
+    let api_token = token(&bench, &pod, "https://kubernetes.default.svc").await;
+    assert_eq!(
+        refusal(bootstrap(&hub, &api_token, SHORT).await),
+        Code::Unauthenticated
+    );
+    assert_eq!(
+        refusal(bootstrap(&hub, "not-a-token", SHORT).await),
+        Code::Unauthenticated
+    );
+
+    let foreign = json!({"metadata": {"name": "foreign"}, "spec": {
+        "securityContext": {"runAsNonRoot": true, "runAsUser": 1000,
+            "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [{"name": "c", "image": "i", "securityContext":
+            {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}]}});
+    let foreign: Pod = bench.create(foreign).await;
+    let foreign_token = token(&bench, &foreign, &audience).await;
+    assert_eq!(
+        refusal(bootstrap(&hub, &foreign_token, SHORT).await),
+        Code::PermissionDenied
+    );
+
+    let own_token = token(&bench, &pod, &audience).await;
+    run_to_end(&bench, &pod).await;
+    bench.finished("first").await;
+    assert_eq!(
+        refusal(bootstrap(&hub, &own_token, SHORT).await),
+        Code::PermissionDenied
+    );
+    let text = operator.metrics.encode();
+    assert!(
+        text.contains("rustci_refused_identities_total{reason=\"ForeignPod\"} 1"),
+        "{text}"
+    );
+}

@@ -1,0 +1,12 @@
+//! The operator against a real etcd and kube-apiserver; agents are real, the kubelet is played.
+//! Must not skip: without a control plane the tests fail.
+
+mod agent;
+mod bench;
+mod identity;
+mod leader;
+mod logs;
+mod manifests;
+mod pipelines;
+mod restart;
+mod runs;
