@@ -47,7 +47,7 @@ impl JobEnd {
 pub enum AgentError {
     /// The hub cannot be reached or refuses this agent.
     #[error("cannot connect to the hub: {0}")]
-    Connect(#[source] CallError),
+    Connect(CallError),
     /// The hub ended the session before it offered anything.
     #[error("the hub ended the session before it offered a job")]
     Dismissed,

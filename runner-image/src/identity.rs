@@ -37,10 +37,10 @@ pub struct HubPlace {
 pub enum BootstrapError {
     /// The hub does not believe the token, or does not know the pod.
     #[error("the hub refuses this agent: {0}")]
-    Refused(#[source] CallError),
+    Refused(CallError),
     /// The hub was not reached in time; the last failure.
     #[error("the hub was not reached in time: {0}")]
-    Unreachable(#[source] CallError),
+    Unreachable(CallError),
     /// Certificates or bundle cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),

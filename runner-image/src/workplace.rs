@@ -55,7 +55,7 @@ impl Workplace {
         job: &JobKey,
         offer: &Offer,
     ) -> Result<Self, SetupError> {
-        let workdir = config.workdir.join(&offer.workdir);
+        let workdir = below(&config.workdir, &offer.workdir);
         std::fs::create_dir_all(&workdir).map_err(|source| SetupError::Workdir {
             path: workdir.clone(),
             source,
@@ -105,9 +105,17 @@ impl Workplace {
             shell,
             script: step.script.clone(),
             dir: self.step_dir(index),
-            workdir: self.workdir.join(&step.workdir),
+            workdir: below(&self.workdir, &step.workdir),
             env: env.into_iter().collect(),
         }
+    }
+}
+
+/// Joining an empty path would add a slash.
+fn below(dir: &Path, part: &str) -> PathBuf {
+    match part {
+        "" => dir.to_owned(),
+        part => dir.join(part),
     }
 }
 

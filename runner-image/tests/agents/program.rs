@@ -49,7 +49,7 @@ fn alive(pid: &str) -> bool {
 const ORPHANS: &str = "for i in 1 2 3 4 5 6 7 8 9; do (setsid sh -c 'exit 0' &); done\n\
     try=0\n\
     while grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | while read -r file; do\n\
-        grep -q \"^PPid:.$PPID$\" \"$file\" && echo zombie; done | grep -q zombie\n\
+        grep -q \"^PPid:.$PPID$\" \"$file\" 2>/dev/null && echo zombie; done | grep -q zombie\n\
     do sleep 0.05; try=$((try+1)); test $try -lt 200; done\n\
     echo reaped; exit 0";
 
