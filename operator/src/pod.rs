@@ -26,6 +26,8 @@ pub const CARRIER: &str = "carrier";
 pub const JOB: &str = "job";
 /// User of the steps when the job names none.
 pub const DEFAULT_USER: i64 = 1000;
+/// Service account of jobs that name none.
+const DEFAULT_SERVICE_ACCOUNT: &str = "default";
 /// First Kubernetes minor version in which image volumes are on by default everywhere.
 const IMAGE_VOLUME_MINOR: u32 = 36;
 /// Longest value of a label.
@@ -113,7 +115,10 @@ pub fn build_pod(place: &PlaceSpec, agent: &AgentSettings) -> Pod {
             termination_grace_period_seconds: Some(seconds(agent.stop_grace) + 5),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
-            service_account_name: service_account_name.clone(),
+            // A token volume needs it said.
+            service_account_name: service_account_name
+                .clone()
+                .or_else(|| Some(DEFAULT_SERVICE_ACCOUNT.to_owned())),
             node_selector: (!node_selector.is_empty()).then(|| node_selector.clone()),
             tolerations: (!tolerations.is_empty()).then(|| tolerations.clone()),
             image_pull_secrets: (!image_pull_secrets.is_empty()).then(|| {

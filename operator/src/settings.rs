@@ -14,7 +14,7 @@ const API_PORT: &str = "http";
 
 /// Runs the pipelines of a Kubernetes cluster.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "rustci-operator", version)]
+#[command(name = "rustci-operator", version, args_override_self = true)]
 pub struct Settings {
     /// Namespace whose pipelines are run; all namespaces by default.
     #[arg(long, env = "RUSTCI_NAMESPACE")]

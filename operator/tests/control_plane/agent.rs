@@ -22,14 +22,14 @@ use valkyrie::identity::SpiffeId;
 use crate::bench::{Bench, DOMAIN, PATIENCE, object};
 
 /// A pod whose job's container runs.
-pub struct RunningPod {
-    pub name: String,
-    pub agent: JoinHandle<JobEnd>,
+pub(crate) struct RunningPod {
+    pub(crate) name: String,
+    pub(crate) agent: JoinHandle<JobEnd>,
     _stop: watch::Sender<bool>,
 }
 
 /// Starts the agent of a pod, with what the pod's spec and its token give it.
-pub async fn start(bench: &Bench, pod: &Pod) -> RunningPod {
+pub(crate) async fn start(bench: &Bench, pod: &Pod) -> RunningPod {
     let token = token(bench, pod, &format!("valkyrie.{DOMAIN}")).await;
     bench.pod_status(&pod.name_any(), running()).await;
     let hub = hub_of(pod);
@@ -47,7 +47,7 @@ pub async fn start(bench: &Bench, pod: &Pod) -> RunningPod {
 
 impl RunningPod {
     /// Waits for the agent's end and reports it as the kubelet does.
-    pub async fn ended(self, bench: &Bench) -> JobEnd {
+    pub(crate) async fn ended(self, bench: &Bench) -> JobEnd {
         let end = crate::bench::within("an agent ends", self.agent)
             .await
             .unwrap();
@@ -58,7 +58,7 @@ impl RunningPod {
 }
 
 /// Runs a pod's job to its end.
-pub async fn run_to_end(bench: &Bench, pod: &Pod) -> JobEnd {
+pub(crate) async fn run_to_end(bench: &Bench, pod: &Pod) -> JobEnd {
     start(bench, pod).await.ended(bench).await
 }
 
@@ -84,7 +84,7 @@ async fn run(hub: &HubPlace, token: &str, place: &TempDir, stop: watch::Receiver
 }
 
 /// The hub as the job's container is told of it.
-pub fn hub_of(pod: &Pod) -> HubPlace {
+pub(crate) fn hub_of(pod: &Pod) -> HubPlace {
     HubPlace {
         address: env(pod, "RUSTCI_AGENT_HUB").parse().unwrap(),
         id: SpiffeId::parse(&env(pod, "RUSTCI_AGENT_HUB_ID")).unwrap(),
@@ -106,7 +106,7 @@ fn env(pod: &Pod, name: &str) -> String {
 }
 
 /// A token of the pod, as its projected volume would hold it.
-pub async fn token(bench: &Bench, pod: &Pod, audience: &str) -> String {
+pub(crate) async fn token(bench: &Bench, pod: &Pod, audience: &str) -> String {
     let request: TokenRequest = object(json!({
         "metadata": {},
         "spec": {
@@ -126,7 +126,7 @@ pub async fn token(bench: &Bench, pod: &Pod, audience: &str) -> String {
         .token
 }
 
-pub fn running() -> Value {
+pub(crate) fn running() -> Value {
     let at = "2026-01-01T10:00:00Z";
     json!({"phase": "Running", "startTime": at,
         "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": at}],
@@ -145,7 +145,7 @@ fn ended(exit_code: u8, message: &str) -> Value {
 }
 
 /// Statuses of both containers: the carrier's work is done.
-pub fn statuses(job: Value) -> Value {
+pub(crate) fn statuses(job: Value) -> Value {
     let status = |name: &str, state: Value| {
         json!({"name": name, "state": state, "image": "i", "imageID": "i", "ready": false,
             "restartCount": 0})

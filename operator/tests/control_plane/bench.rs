@@ -25,22 +25,22 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 /// For a machine under load; nothing here takes that long otherwise.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Trust domain of the operators under test.
-pub const DOMAIN: &str = "ci.example";
+pub(crate) const DOMAIN: &str = "ci.example";
 
 static INSTALLED: OnceCell<()> = OnceCell::const_new();
 
 /// One test's part of the control plane.
-pub struct Bench {
-    pub client: Client,
-    pub namespace: String,
-    pub data: TempDir,
+pub(crate) struct Bench {
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
+    pub(crate) data: TempDir,
 }
 
 impl Bench {
     /// A fresh namespace with a service account, as a cluster's controllers would make it.
-    pub async fn new(name: &str) -> Self {
+    pub(crate) async fn new(name: &str) -> Self {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let plane = ControlPlane::shared()
             .await
@@ -67,7 +67,7 @@ impl Bench {
     }
 
     /// An operator for this namespace, which is its own as well.
-    pub async fn operator(&self, more: &[&str]) -> Operator {
+    pub(crate) async fn operator(&self, more: &[&str]) -> Operator {
         let data = self.data.path().display().to_string();
         let flags = [
             "--namespace",
@@ -94,7 +94,7 @@ impl Bench {
     }
 
     /// A configuration of an administrator.
-    pub async fn config(&self) -> Config {
+    pub(crate) async fn config(&self) -> Config {
         let plane = ControlPlane::shared().await.unwrap();
         let kubeconfig = Kubeconfig::read_from(plane.kubeconfig()).unwrap();
         Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
@@ -102,14 +102,14 @@ impl Bench {
             .unwrap()
     }
 
-    pub fn api<K>(&self) -> Api<K>
+    pub(crate) fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    pub async fn create<K>(&self, body: Value) -> K
+    pub(crate) async fn create<K>(&self, body: Value) -> K
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -124,19 +124,19 @@ impl Bench {
     }
 
     /// A pipeline whose jobs are given as `(name, needs, script)`.
-    pub async fn pipeline(&self, name: &str, jobs: Value) -> Pipeline {
+    pub(crate) async fn pipeline(&self, name: &str, jobs: Value) -> Pipeline {
         self.create(json!({"metadata": {"name": name}, "spec": {"jobs": jobs}}))
             .await
     }
 
     /// A run of a pipeline.
-    pub async fn run(&self, name: &str, pipeline: &str) -> PipelineRun {
+    pub(crate) async fn run(&self, name: &str, pipeline: &str) -> PipelineRun {
         let spec = json!({"pipelineRef": {"name": pipeline}});
         self.create(json!({"metadata": {"name": name}, "spec": spec}))
             .await
     }
 
-    pub async fn patch_run(&self, name: &str, patch: Value) {
+    pub(crate) async fn patch_run(&self, name: &str, patch: Value) {
         let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
         self.api::<PipelineRun>()
             .patch(name, &params, &patch)
@@ -145,7 +145,7 @@ impl Bench {
     }
 
     /// Waits for a run that fulfils a condition.
-    pub async fn wait_run(
+    pub(crate) async fn wait_run(
         &self,
         name: &str,
         what: &str,
@@ -155,7 +155,7 @@ impl Bench {
     }
 
     /// Waits until a run is finished.
-    pub async fn finished(&self, name: &str) -> PipelineRun {
+    pub(crate) async fn finished(&self, name: &str) -> PipelineRun {
         self.wait_run(name, "finished", |run| {
             condition(run, "Completed").0 == "True"
         })
@@ -163,7 +163,7 @@ impl Bench {
     }
 
     /// Waits until a job has its pod.
-    pub async fn pod_of(&self, run: &str, job: &str) -> Pod {
+    pub(crate) async fn pod_of(&self, run: &str, job: &str) -> Pod {
         let has_pod = |run: &PipelineRun| {
             job_of(run, job).is_some_and(|job| job.state == JobState::Starting && job.pod.is_some())
         };
@@ -175,7 +175,7 @@ impl Bench {
     }
 
     /// Waits for an object that fulfils a condition, and shows it when it never does.
-    pub async fn wait<K>(&self, name: &str, what: &str, holds: impl Fn(&K) -> bool) -> K
+    pub(crate) async fn wait<K>(&self, name: &str, what: &str, holds: impl Fn(&K) -> bool) -> K
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
             + Clone
@@ -214,7 +214,7 @@ impl Bench {
     }
 
     /// The events of the namespace, one a line.
-    pub async fn events(&self) -> String {
+    pub(crate) async fn events(&self) -> String {
         let events = self
             .api::<Event>()
             .list(&ListParams::default())
@@ -237,7 +237,7 @@ impl Bench {
     }
 
     /// Changes the status of a pod, as its kubelet would.
-    pub async fn pod_status(&self, name: &str, status: Value) {
+    pub(crate) async fn pod_status(&self, name: &str, status: Value) {
         let (params, patch) = (
             PatchParams::default(),
             Patch::Merge(json!({"status": status})),
@@ -250,19 +250,19 @@ impl Bench {
 }
 
 /// Runs a test's body within the patience, so that nothing hangs for ever.
-pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(value) => value,
         Err(_) => panic!("this takes too long: {what}"),
     }
 }
 
-pub fn object<K: DeserializeOwned>(body: Value) -> K {
+pub(crate) fn object<K: DeserializeOwned>(body: Value) -> K {
     serde_json::from_value(body).unwrap()
 }
 
 /// Status and reason of a run's condition.
-pub fn condition(run: &PipelineRun, type_: &str) -> (String, String) {
+pub(crate) fn condition(run: &PipelineRun, type_: &str) -> (String, String) {
     let conditions = run.status.iter().flat_map(|status| &status.conditions);
     let found = conditions
         .into_iter()
@@ -273,7 +273,7 @@ pub fn condition(run: &PipelineRun, type_: &str) -> (String, String) {
 }
 
 /// The status of one job.
-pub fn job_of(run: &PipelineRun, name: &str) -> Option<crds::JobStatus> {
+pub(crate) fn job_of(run: &PipelineRun, name: &str) -> Option<crds::JobStatus> {
     run.status
         .iter()
         .flat_map(|status| &status.jobs)
@@ -282,7 +282,7 @@ pub fn job_of(run: &PipelineRun, name: &str) -> Option<crds::JobStatus> {
 }
 
 /// A job of one step.
-pub fn job(name: &str, needs: &[&str], script: &str) -> Value {
+pub(crate) fn job(name: &str, needs: &[&str], script: &str) -> Value {
     json!({"name": name, "needs": needs, "image": "registry.example/tools:1",
         "steps": [{"name": "only", "run": script}]})
 }

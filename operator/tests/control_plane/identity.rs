@@ -55,6 +55,7 @@ async fn only_the_token_of_a_jobs_pod_for_this_audience_gets_a_certificate() {
     );
 
     let foreign = json!({"metadata": {"name": "foreign"}, "spec": {
+        "serviceAccountName": "default",
         "securityContext": {"runAsNonRoot": true, "runAsUser": 1000,
             "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [{"name": "c", "image": "i", "securityContext":

@@ -36,7 +36,7 @@ async fn get(url: &str, token: Option<&str>) -> (StatusCode, Bytes) {
 }
 
 /// Waits until a GET answers so.
-pub async fn wait_for_status(url: &str, status: u16) {
+pub(crate) async fn wait_for_status(url: &str, status: u16) {
     within(&format!("{url} answers {status}"), async {
         while get(url, None).await.0.as_u16() != status {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;

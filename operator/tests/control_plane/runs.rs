@@ -37,11 +37,14 @@ async fn a_one_step_run_by_reference_succeeds_with_few_writes() {
     let events = bench.events().await;
     assert!(events.contains("first Succeeded"), "{events}");
     operator.stop();
-    let writes = operator.metrics.clone();
+    let metrics = operator.metrics.clone();
     operator.ended().await.unwrap();
-    let writes = writes.total_api_writes() - before;
-    println!("API writes of a one-step run: {writes}");
-    assert!(writes <= 8, "{writes} API writes for a one-step run");
+    let writes = metrics.total_api_writes() - before;
+    assert!(
+        writes <= 8,
+        "{writes} API writes for a one-step run:\n{}",
+        metrics.encode()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
