@@ -137,54 +137,76 @@ impl View {
 
     /// Takes a new state of the run.
     fn update(&mut self, run: Arc<PipelineRun>) -> io::Result<()> {
-        self.run = Some(run.clone());
-        let jobs = run.status.as_ref().map_or(&[][..], |status| &status.jobs);
-        if !jobs.is_empty() && self.jobs.is_empty() {
+        let is_first = self
+            .run
+            .replace(run.clone())
+            .is_none_or(|known| jobs(&known).is_empty());
+        if is_first && !jobs(&run).is_empty() {
             self.lines.printer().started(&run)?;
         }
-        let run_ended = self.verdict().is_some();
-        for job in jobs {
-            self.follow(job, run_ended);
-            self.show_state(job)?;
+        for job in jobs(&run) {
+            if let Some(follower) = self
+                .jobs
+                .get(&job.name)
+                .and_then(|shown| shown.follower.as_ref())
+            {
+                follower.send_replace(JobProgress::of(job, self.verdict().is_some()));
+            }
         }
-        Ok(())
+        self.show_jobs(&run)
     }
 
-    /// Starts to follow a job's log, or tells its follower how far the job is.
-    fn follow(&mut self, job: &JobStatus, run_ended: bool) {
-        let shown = self.jobs.entry(job.name.clone()).or_default();
-        let progress = JobProgress::of(job, run_ended);
-        let has_log = StepKey::of_job(job).next().is_some();
-        if has_log && job.attempt > shown.attempt && self.selection.has_job(&job.name) {
-            shown.attempt = job.attempt;
-            let (sender, receiver) = watch::channel(progress);
-            shown.follower = Some(sender);
-            let steps = StepKey::of_steps(job);
-            let follower = JobFollower {
-                job: job.name.clone(),
-                steps: steps
-                    .filter(|key| self.selection.has_step(&key.step))
-                    .collect(),
-                progress: receiver,
-                source: self.source.clone(),
-                pieces: self.sender.clone(),
-            };
-            self.followers.spawn(follower.run());
-        } else if let Some(follower) = &shown.follower {
-            follower.send_if_modified(|known| {
-                let changed = *known != progress;
-                *known = progress;
-                changed
-            });
+    /// Shows what is news of the jobs: first the ends of those that ran, and nothing after an end
+    /// whose log is not shown yet, so that cause stands before effect.
+    fn show_jobs(&mut self, run: &PipelineRun) -> io::Result<()> {
+        let (ran, others): (Vec<_>, Vec<_>) = jobs(run)
+            .iter()
+            .partition(|job| job.state.is_final() && StepKey::of_job(job).next().is_some());
+        for job in ran {
+            self.show_job(job)?;
         }
-    }
-
-    /// Prints a job's state if it is news. The end of a job waits for the end of its log.
-    fn show_state(&mut self, job: &JobStatus) -> io::Result<()> {
-        let shown = self.jobs.entry(job.name.clone()).or_default();
-        if job.state.is_final() && shown.follower.is_some() {
+        if self.is_held() {
             return Ok(());
         }
+        others.into_iter().try_for_each(|job| self.show_job(job))
+    }
+
+    /// True while the end of a job waits for its log.
+    fn is_held(&self) -> bool {
+        let follows = |name: &str| {
+            self.jobs
+                .get(name)
+                .is_some_and(|job| job.follower.is_some())
+        };
+        let jobs = self.run.as_deref().map_or(&[][..], jobs);
+        jobs.iter()
+            .any(|job| job.state.is_final() && follows(&job.name))
+    }
+
+    /// Shows a job's state, if it is news, and begins to follow its log.
+    fn show_job(&mut self, job: &JobStatus) -> io::Result<()> {
+        let has_log = StepKey::of_job(job).next().is_some();
+        let shown = self.jobs.entry(job.name.clone()).or_default();
+        if has_log && job.attempt > shown.attempt {
+            shown.attempt = job.attempt;
+            // A quick job may have been seen only at its end.
+            self.show_state(&running(job))?;
+            if self.selection.has_job(&job.name) {
+                self.follow(job);
+            }
+        }
+        let follows = self
+            .jobs
+            .get(&job.name)
+            .is_some_and(|shown| shown.follower.is_some());
+        match job.state.is_final() && follows {
+            true => Ok(()),
+            false => self.show_state(job),
+        }
+    }
+
+    fn show_state(&mut self, job: &JobStatus) -> io::Result<()> {
+        let shown = self.jobs.entry(job.name.clone()).or_default();
         // While a job runs, only the state is news.
         let reason = job
             .reason
@@ -198,6 +220,22 @@ impl View {
         self.lines.printer().job(job)
     }
 
+    fn follow(&mut self, job: &JobStatus) {
+        let (sender, receiver) = watch::channel(JobProgress::of(job, self.verdict().is_some()));
+        let steps = StepKey::of_steps(job);
+        let follower = JobFollower {
+            job: job.name.clone(),
+            steps: steps
+                .filter(|key| self.selection.has_step(&key.step))
+                .collect(),
+            progress: receiver,
+            source: self.source.clone(),
+            pieces: self.sender.clone(),
+        };
+        self.followers.spawn(follower.run());
+        self.jobs.entry(job.name.clone()).or_default().follower = Some(sender);
+    }
+
     fn print(&mut self, piece: Piece) -> io::Result<()> {
         let Piece::JobEnd(name) = piece else {
             return self.lines.print(piece);
@@ -205,13 +243,7 @@ impl View {
         if let Some(shown) = self.jobs.get_mut(&name) {
             shown.follower = None;
         }
-        let run = self.run.clone();
-        let jobs = run
-            .as_ref()
-            .and_then(|run| run.status.as_ref())
-            .map(|status| &status.jobs);
-        let job = jobs.and_then(|jobs| jobs.iter().find(|job| job.name == name));
-        job.map_or(Ok(()), |job| self.show_state(job))
+        self.run.clone().map_or(Ok(()), |run| self.show_jobs(&run))
     }
 
     /// No more states come: reads what there is of the logs.
@@ -228,6 +260,23 @@ impl View {
         }
         self.lines.printer().settle(None, Timestamp::now())?;
         Ok(verdict)
+    }
+}
+
+/// The jobs of a run.
+fn jobs(run: &PipelineRun) -> &[JobStatus] {
+    run.status.as_ref().map_or(&[], |status| &status.jobs)
+}
+
+/// A job as it was when its first step began.
+fn running(job: &JobStatus) -> JobStatus {
+    JobStatus {
+        state: JobState::Running,
+        reason: None,
+        message: None,
+        failure_class: None,
+        end_time: None,
+        ..job.clone()
     }
 }
 

@@ -158,3 +158,26 @@ async fn without_further_states_the_view_ends_with_what_is_stored() {
         ]
     );
 }
+
+#[tokio::test]
+async fn what_follows_from_the_end_of_a_job_is_shown_after_it() {
+    let Update::Run(run) = run(JobState::Succeeded, StepState::Succeeded, true) else {
+        unreachable!("it is a run")
+    };
+    let mut run = (*run).clone();
+    let jobs = &mut run.status.as_mut().unwrap().jobs;
+    let skipped = JobStatus {
+        name: "stack".to_owned(),
+        state: JobState::Skipped,
+        ..JobStatus::default()
+    };
+    jobs.insert(0, skipped);
+    let (notes, _) = notes(vec![Update::Run(Arc::new(run))]).await;
+    let end = [
+        "fell/saw second",
+        "fell Succeeded",
+        "stack Skipped",
+        "succeeded",
+    ];
+    assert_eq!(notes[notes.len() - 4..], end, "{notes:?}");
+}
