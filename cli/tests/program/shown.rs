@@ -33,7 +33,30 @@ fn without_a_terminal_the_output_is_plain() {
         (r"copse-[a-z0-9]{5}", "copse-NAME"),
         (r"\d+\.\ds", "TIME"),
     ]}, {
-        insta::assert_snapshot!(ended.out, @"");
+        insta::assert_snapshot!(ended.out, @r"
+        run copse-NAME of pipeline copse, 3 jobs
+        job fell running
+        [fell/oil] oiled
+        [fell/saw] sawn
+        [fell/saw] dull
+        job fell failed in TIME: step `saw` exited with code 3
+        job stack skipped: it needs job `fell`, which failed
+        job tidy running
+        [tidy/rake] raked
+        job tidy succeeded in TIME
+
+        JOB     STATE       TIME
+        fell    failed      TIME
+        stack   skipped
+        tidy    succeeded   TIME
+
+        fell failed: step `saw` exited with code 3
+          last lines of step saw:
+          | sawn
+          | dull
+
+        run copse-NAME failed in TIME
+        ");
     });
     assert_eq!(ended.err, "");
 }
@@ -103,7 +126,7 @@ fn on_a_terminal(no_color: bool) -> String {
     let workspace = Workspace::new();
     workspace.file(
         "pipeline.yaml",
-        &one_step("sleep 0.3; echo '\x1b[31mred\x1b[0m'"),
+        &one_step(r"sleep 0.3; printf '\033[31mred\033[0m\n'"),
     );
     let terminal = nix::pty::openpty(None, None).unwrap();
     let mut command = workspace.command(&["run", "pipeline.yaml"]);
@@ -125,8 +148,9 @@ fn on_a_terminal(no_color: bool) -> String {
     while let Ok(length @ 1..) = master.read(&mut buffer) {
         written.extend_from_slice(&buffer[..length]);
     }
-    assert!(child.wait().unwrap().success());
-    String::from_utf8(written).unwrap()
+    let written = String::from_utf8(written).unwrap();
+    assert!(child.wait().unwrap().success(), "{written}");
+    written
 }
 
 #[test]
