@@ -9,6 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::LeaseSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
+/// How often an instance that waits looks whether the lease was given up.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Who wants the lease, and for how long at a time.
 #[derive(Clone, Debug)]
 pub struct Candidate {
@@ -60,7 +63,7 @@ pub fn next_lease(
         return NextLease::Write(Box::new(held(candidate, None, transitions, now)));
     }
     let rest = Duration::try_from(over.duration_since(now)).unwrap_or_default();
-    NextLease::Wait(rest.min(renew_interval(candidate.duration)))
+    NextLease::Wait(rest.min(LOOK_INTERVAL))
 }
 
 /// The lease without a holder, so that the next instance takes it at once.
@@ -146,11 +149,11 @@ mod tests {
         // Seen for the first time at 0: the holder's own, older clock does not count.
         assert_eq!(
             next_lease(Some(&lease), at(0), &south, at(1)),
-            NextLease::Wait(Duration::from_secs(3))
+            NextLease::Wait(LOOK_INTERVAL)
         );
         assert_eq!(
             next_lease(Some(&lease), at(0), &south, at(14)),
-            NextLease::Wait(Duration::from_secs(1))
+            NextLease::Wait(LOOK_INTERVAL)
         );
         let taken = written(next_lease(Some(&lease), at(0), &south, at(15)));
         assert_eq!(taken.holder_identity.as_deref(), Some("south"));

@@ -42,6 +42,13 @@ impl Bench {
     /// A fresh namespace with a service account, as a cluster's controllers would make it.
     pub(crate) async fn new(name: &str) -> Self {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        // Shown for a test that fails; RUST_LOG says how much.
+        let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+        let filter = filter.unwrap_or_else(|_| "operator=info,hub=info,valkyrie=warn".into());
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_test_writer();
+        drop(log.try_init());
         let plane = ControlPlane::shared()
             .await
             .expect("the control plane starts");

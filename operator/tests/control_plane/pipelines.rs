@@ -65,7 +65,7 @@ async fn old_runs_are_pruned_and_their_logs_with_them() {
         .create::<Pipeline>(json!({"metadata": {"name": "often"}, "spec": spec}))
         .await;
     let mut uids = Vec::new();
-    for name in ["one", "two", "three"] {
+    for name in ["run-1", "run-2", "run-3"] {
         uids.push(bench.run(name, "often").await.uid().unwrap());
         run_to_end(&bench, &bench.pod_of(name, "only").await).await;
         assert_eq!(
@@ -83,7 +83,7 @@ async fn old_runs_are_pruned_and_their_logs_with_them() {
                 .await
                 .unwrap();
             let names: Vec<_> = runs.items.iter().map(ResourceExt::name_any).collect();
-            if names == ["three"] && !left(&uids[0]) && !left(&uids[1]) {
+            if names == ["run-3"] && !left(&uids[0]) && !left(&uids[1]) {
                 return;
             }
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;

@@ -5,7 +5,7 @@ use crds::{JobState, PipelineRun};
 use serde_json::json;
 
 use crate::agent;
-use crate::bench::{Bench, condition, job, job_of};
+use crate::bench::{Bench, condition, job, job_of, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_that_is_killed_in_mid_job_loses_nothing() {
@@ -42,6 +42,13 @@ async fn an_operator_that_is_killed_in_mid_job_loses_nothing() {
     bench.wait_run("survivor", "running", is_running).await;
 
     first.crash().await;
+    // A real crash frees the port at once.
+    within("the port of the hub is free", async {
+        while std::net::UdpSocket::bind(&hub).is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await;
     tokio::fs::write(&gate, "").await.unwrap();
     let _second = bench.operator(&flags).await;
     let end = pod.ended(&bench).await;
