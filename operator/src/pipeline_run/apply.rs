@@ -68,7 +68,10 @@ async fn create_place(
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
             api.get_opt(&place.name).await.map_err(failed)?
         }
-        Err(kube::Error::Api(status)) => return Ok(refused(facts, place, &status, context, now)),
+        Err(kube::Error::Api(status)) => {
+            refused(facts, place, &status, context, now);
+            return Ok(());
+        }
         Err(source) => {
             // Whether it was created is not known: it is looked for, or created again.
             let status = Status::failure(&source.to_string(), "Unknown");

@@ -1,6 +1,8 @@
 //! The operator against a real etcd and kube-apiserver; agents are real, the kubelet is played.
 //! Must not skip: without a control plane the tests fail.
 
+#![allow(clippy::unwrap_used)]
+
 mod agent;
 mod bench;
 mod identity;
