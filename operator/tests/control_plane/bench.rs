@@ -75,6 +75,11 @@ impl Bench {
 
     /// An operator for this namespace, which is its own as well.
     pub(crate) async fn operator(&self, more: &[&str]) -> Operator {
+        self.operator_as(self.config().await, more).await
+    }
+
+    /// The same with other rights.
+    pub(crate) async fn operator_as(&self, config: Config, more: &[&str]) -> Operator {
         let data = self.data.path().display().to_string();
         let flags = [
             "--namespace",
@@ -95,7 +100,7 @@ impl Bench {
             "3",
         ];
         let settings = Settings::from_flags(flags.into_iter().chain(more.iter().copied()));
-        Operator::start(self.config().await, settings.unwrap())
+        Operator::start(config, settings.unwrap())
             .await
             .expect("it starts")
     }

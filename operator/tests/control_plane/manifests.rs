@@ -1,12 +1,20 @@
 //! The manifests in `deploy`: the API server takes them, and their rights are what is needed.
 //! Must not need the operator's image.
 
+use crds::{Pipeline, PipelineRun, Runner};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{Scope, pinned_kind};
+use operator::endpoint;
 use serde::Deserialize;
+use serde_json::json;
 
-use crate::bench::Bench;
+use crate::agent::run_to_end;
+use crate::bench::{Bench, job, within};
+
+const SYSTEM: &str = "rustci-system";
 
 const FILES: [&str; 5] = ["namespace", "rbac", "storage", "services", "deployment"];
 
@@ -24,7 +32,10 @@ fn manifests() -> Vec<DynamicObject> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_server_takes_every_manifest() {
-    let bench = Bench::new("manifests").await;
+    install(&Bench::new("manifests").await).await;
+}
+
+async fn install(bench: &Bench) {
     for object in manifests() {
         let types = object.types.clone().unwrap();
         let gvk = GroupVersionKind::try_from(&types).unwrap();
@@ -32,9 +43,7 @@ async fn the_api_server_takes_every_manifest() {
             pinned_kind(&bench.client, &gvk).await.unwrap();
         let api: Api<DynamicObject> = match capabilities.scope {
             Scope::Cluster => Api::all_with(bench.client.clone(), &resource),
-            Scope::Namespaced => {
-                Api::namespaced_with(bench.client.clone(), "rustci-system", &resource)
-            }
+            Scope::Namespaced => Api::namespaced_with(bench.client.clone(), SYSTEM, &resource),
         };
         let name = object.metadata.name.clone().unwrap();
         let mut params = PatchParams::apply("test").force();
@@ -81,4 +90,82 @@ fn the_operator_may_not_read_secrets_outside_of_its_namespace() {
         let is_create = names(&rule, "verbs") == ["create"];
         assert!(is_create || rule["resourceNames"].is_array(), "{rule}");
     }
+}
+
+/// With the rights of the manifests alone: lease, authority, pods, statuses, events, token
+/// reviews, a triggered run, its deletion by retention, and the address behind the Service.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rights_of_the_manifests_are_enough_for_everything_the_operator_does() {
+    let bench = Bench::new("rights").await;
+    install(&bench).await;
+    let mut config = bench.config().await;
+    config.auth_info.impersonate =
+        Some("system:serviceaccount:rustci-system:rustci-operator".to_owned());
+    let client = kube::Client::try_from(config.clone()).unwrap();
+    let (ip, hub) = (
+        "10.244.0.9".parse().unwrap(),
+        "10.244.0.9:7420".parse().unwrap(),
+    );
+    endpoint::publish(&client, SYSTEM, Some(ip), hub)
+        .await
+        .unwrap();
+
+    let _operator = bench
+        .operator_as(config, &["--system-namespace", SYSTEM])
+        .await;
+    bench
+        .create::<Runner>(json!({"metadata": {"name": "pool"}, "spec": {"max": 2}}))
+        .await;
+    let mut only = job("only", &[], "true");
+    only["runner"] = json!("pool");
+    let spec = json!({"triggers": {"apply": true}, "retention": {"successful": 1}, "jobs": [only]});
+    bench
+        .create::<Pipeline>(json!({"metadata": {"name": "build"}, "spec": spec}))
+        .await;
+    let has_run = |p: &Pipeline| {
+        p.status
+            .as_ref()
+            .is_some_and(|status| status.last_run.is_some())
+    };
+    let pipeline: Pipeline = bench.wait("build", "run", has_run).await;
+    let first = pipeline.status.unwrap().last_run.unwrap();
+    run_to_end(&bench, &bench.pod_of(&first, "only").await).await;
+    bench.finished(&first).await;
+    bench
+        .wait("pool", "told", |runner: &Runner| runner.status.is_some())
+        .await;
+    bench.run("second", "build").await;
+    run_to_end(&bench, &bench.pod_of("second", "only").await).await;
+    within("the first run is pruned", async {
+        while bench
+            .api::<PipelineRun>()
+            .get_opt(&first)
+            .await
+            .unwrap()
+            .is_some()
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    bench.run("third", "build").await;
+    let pod = bench.pod_of("third", "only").await;
+    bench
+        .patch_run("third", json!({"spec": {"cancel": true}}))
+        .await;
+    bench.finished("third").await;
+    // A pod without a node goes at once.
+    within("the cancelled pod is deleted", async {
+        while bench
+            .api::<Pod>()
+            .get_opt(&pod.name_any())
+            .await
+            .unwrap()
+            .is_some()
+        {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    assert!(bench.events().await.contains("third Cancelled"));
 }
