@@ -26,7 +26,8 @@ pub async fn get(arguments: &ListArguments, out: &mut dyn Write) -> Result<Verdi
     let now = Timestamp::now();
     let text = match &arguments.run {
         Some(name) => {
-            let run = cluster.run(name).await?;
+            let mut run = cluster.run(name).await?;
+            run.metadata.managed_fields = None;
             match arguments.output {
                 Format::Table => one(&run, now),
                 format => serialize(&run, format)?,
@@ -35,6 +36,10 @@ pub async fn get(arguments: &ListArguments, out: &mut dyn Write) -> Result<Verdi
         None => {
             let listed = cluster.runs().list(&ListParams::default()).await;
             let mut list = listed.map_err(|error| cluster.failure("run", "", &error))?;
+            // Who wrote which field is noise here, as kubectl finds too.
+            list.items
+                .iter_mut()
+                .for_each(|run| run.metadata.managed_fields = None);
             list.items
                 .sort_by_key(|run| run.metadata.creation_timestamp.as_ref().map(|t| t.0));
             match arguments.output {

@@ -1,7 +1,7 @@
 //! `rustci logs`: shows a run's logs as they are stored, or live until the run ends.
 //! Must not print states on standard output.
 
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 
 use crds::PipelineRun;
@@ -78,6 +78,18 @@ async fn print_stored(
     selection: &Selection,
 ) -> Result<Verdict, Failure> {
     let jobs = status(&run).jobs;
+    let keys: Vec<StepKey> = jobs
+        .iter()
+        .flat_map(StepKey::of_job)
+        .filter(|key| selection.has_job(&key.job) && selection.has_step(&key.step))
+        .collect();
+    if keys.is_empty() {
+        // Standard output is for logs only; a closed standard error does not matter.
+        let _ = writeln!(
+            io::stderr(),
+            "there are no such logs yet; -f waits for them"
+        );
+    }
     let (_latest, newest) = watch::channel(Some(Arc::new(run)));
     let source = LogStream::new(cluster.clone(), newest);
     let ended = JobProgress {
@@ -88,14 +100,12 @@ async fn print_stored(
     let (pieces, received) = mpsc::channel(4);
     let printed = view::print_pieces(printer, received);
     let read = async move {
-        for key in jobs.iter().flat_map(StepKey::of_job) {
-            if selection.has_job(&key.job) && selection.has_step(&key.step) {
-                source
-                    .read(&key, progress.clone(), &pieces)
-                    .await
-                    .map_err(Failure::infrastructure)?;
-                let _ = pieces.send(Piece::StepEnd(key)).await;
-            }
+        for key in keys {
+            source
+                .read(&key, progress.clone(), &pieces)
+                .await
+                .map_err(Failure::infrastructure)?;
+            let _ = pieces.send(Piece::StepEnd(key)).await;
         }
         Ok(())
     };
