@@ -15,9 +15,11 @@ use parking_lot::Mutex;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
+mod hunt;
 mod reaper;
 mod table;
 
+use hunt::{Choice, Hunt};
 use table::{Process, Table};
 
 /// Variable by which a step's processes are found after they have left their group. Its value
@@ -156,19 +158,21 @@ impl Processes {
     pub async fn kill_step(&self, index: u32, group: i32) {
         let mark = self.step_mark(index);
         self.signal_group(group, Signal::SIGKILL);
-        self.kill_all(|process, _| has_mark(process, &mark)).await;
+        self.kill_all(|process, _| marked(process, &mark)).await;
     }
 
     /// Kills everything that the job started and what is still alive.
     pub async fn kill_job(&self) {
-        let owned = |process: &Process, table: &Table| self.owns(process, table);
-        let gone = self.kill_all(owned).await;
+        let gone = self
+            .kill_all(|process, table| self.owns(process, table))
+            .await;
         self.state.lock().ended = gone;
     }
 
-    async fn kill_all(&self, chosen: impl Fn(&Process, &Table) -> bool) -> bool {
+    async fn kill_all(&self, choose: impl Fn(&Process, &Table) -> Choice) -> bool {
+        let mut hunt = Hunt::default();
         for _ in 0..KILL_PASSES {
-            if kill_pass(&chosen) == 0 {
+            if hunt.pass(&choose) {
                 return true;
             }
             tokio::time::sleep(KILL_PAUSE).await;
@@ -177,17 +181,20 @@ impl Processes {
         false
     }
 
-    fn owns(&self, process: &Process, table: &Table) -> bool {
+    fn owns(&self, process: &Process, table: &Table) -> Choice {
         let this = i32::try_from(std::process::id()).expect("Linux process ids fit 31 bits");
         let by_group = {
             let state = self.state.lock();
             state.groups.contains(&process.group) || left_group(&state.left, table, process.group)
         };
-        by_group
-            || match self.ownership {
-                Ownership::Exclusive => table.descends_from(process, this),
-                Ownership::Shared => has_mark(process, &self.mark),
-            }
+        if by_group {
+            return Choice::Ours;
+        }
+        match self.ownership {
+            Ownership::Exclusive if table.descends_from(process, this) => Choice::Ours,
+            Ownership::Exclusive => Choice::Foreign,
+            Ownership::Shared => marked(process, &self.mark),
+        }
     }
 
     /// A group's number may have been given to a stranger once its leader is reaped and its last
@@ -210,8 +217,9 @@ impl Drop for Processes {
         if self.state.lock().ended {
             return;
         }
+        let mut hunt = Hunt::default();
         for _ in 0..KILL_PASSES {
-            if kill_pass(&|process, table| self.owns(process, table)) == 0 {
+            if hunt.pass(|process, table| self.owns(process, table)) {
                 return;
             }
             std::thread::sleep(KILL_PAUSE);
@@ -225,36 +233,26 @@ pub fn pid_of(child: &Child) -> i32 {
     i32::try_from(pid).expect("Linux process ids fit 31 bits")
 }
 
-/// Kills the chosen processes once; tells how many were still alive.
-fn kill_pass(chosen: &dyn Fn(&Process, &Table) -> bool) -> usize {
-    let table = Table::read();
-    let this = i32::try_from(std::process::id()).expect("Linux process ids fit 31 bits");
-    let victims = table
-        .iter()
-        .filter(|process| !process.zombie && process.pid != this && chosen(process, &table));
-    let mut alive = 0;
-    for victim in victims {
-        if signal::kill(Pid::from_raw(victim.pid), Signal::SIGKILL).is_ok() {
-            alive += 1;
-        }
-    }
-    alive
-}
-
 fn left_group(left: &[Process], table: &Table, group: i32) -> bool {
     left.iter()
         .any(|seen| seen.group == group && table.holds(seen))
 }
 
-fn has_mark(process: &Process, mark: &str) -> bool {
+/// Whether the first environment of a process holds `mark`. That of another user's process
+/// cannot be read, and a kernel thread has none: neither is ours.
+fn marked(process: &Process, mark: &str) -> Choice {
     let variable = [MARK.as_bytes(), b"="].concat();
     let Ok(environment) = std::fs::read(format!("/proc/{}/environ", process.pid)) else {
-        return false;
+        return Choice::Foreign;
     };
-    environment
+    if environment.is_empty() && !process.kernel {
+        return Choice::Unclear;
+    }
+    let found = environment
         .split(|&byte| byte == 0)
         .filter_map(|entry| entry.strip_prefix(variable.as_slice()))
-        .any(|value| contains(value, mark.as_bytes()))
+        .any(|value| contains(value, mark.as_bytes()));
+    if found { Choice::Ours } else { Choice::Foreign }
 }
 
 fn contains(text: &[u8], part: &[u8]) -> bool {

@@ -13,7 +13,12 @@ pub(super) struct Process {
     pub(super) started: u64,
     /// It has ended and only waits for its parent.
     pub(super) zombie: bool,
+    /// It belongs to the kernel and has no program.
+    pub(super) kernel: bool,
 }
+
+/// PF_KTHREAD of the kernel's include/linux/sched.h.
+const KERNEL_THREAD: u32 = 0x0020_0000;
 
 /// All processes at one moment; one that ends while it is read may be missing.
 #[derive(Default)]
@@ -62,7 +67,8 @@ impl Table {
 }
 
 /// proc_pid_stat(5): the command stands in parentheses and may hold anything, so fields are
-/// counted from the last closing one: state, ppid, pgrp, ... starttime is the 22nd in all.
+/// counted from the last closing one: state, ppid, pgrp, session, tty, tpgid, flags, ...;
+/// starttime is the 22nd in all.
 fn parse(pid: i32, stat: &[u8]) -> Option<Process> {
     let close = stat.iter().rposition(|&byte| byte == b')')?;
     let text = std::str::from_utf8(&stat[close + 1..]).ok()?;
@@ -72,6 +78,7 @@ fn parse(pid: i32, stat: &[u8]) -> Option<Process> {
         parent: fields.get(1)?.parse().ok()?,
         group: fields.get(2)?.parse().ok()?,
         started: fields.get(19)?.parse().ok()?,
+        kernel: fields.get(6)?.parse::<u32>().ok()? & KERNEL_THREAD != 0,
         zombie: matches!(fields.first()?, &"Z" | &"X"),
     })
 }

@@ -334,15 +334,19 @@ async fn daemons_in_a_group_or_session_of_their_own_are_killed_at_the_jobs_end()
 #[tokio::test]
 async fn dropping_a_running_step_and_its_processes_leaves_nothing() {
     let mut bench = Bench::new();
-    let ready = bench.dir.path().join("daemon");
     let script = "echo $$ > shell; sleep 600 & echo $! > child\n\
                   setsid sh -c 'echo $$ > daemon; exec sleep 600' & wait";
+    let names = ["shell", "child", "daemon"].map(|name| bench.dir.path().join(name));
+    let pids = || {
+        names
+            .clone()
+            .map(|name| std::fs::read_to_string(name).unwrap_or_default())
+    };
     tokio::select! {
         _ = bench.run(script) => panic!("the step ended"),
-        () = until("all run", || std::fs::metadata(&ready).is_ok_and(|file| file.len() > 0)) => {}
+        () = until("all run", || pids().iter().all(|pid| alive(pid))) => {}
     }
-    let pids = ["shell", "child", "daemon"].map(|name| bench.file(name));
-    assert!(pids.iter().all(|pid| alive(pid)), "{pids:?}");
+    let pids = pids();
     drop(bench);
     assert!(!pids.iter().any(|pid| alive(pid)), "{pids:?}");
 }
