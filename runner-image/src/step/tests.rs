@@ -96,7 +96,7 @@ fn code(end: Result<StepEnd, StepError>) -> Option<i32> {
 
 fn alive(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
-    !stat.is_empty() && !stat.contains(") Z ")
+    !pid.trim().is_empty() && !stat.is_empty() && !stat.contains(") Z ")
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {

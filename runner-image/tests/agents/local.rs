@@ -141,7 +141,7 @@ fn phases(end: &JobEnd) -> Vec<StepPhase> {
 
 fn alive(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
-    !stat.is_empty() && !stat.contains(") Z ")
+    !pid.trim().is_empty() && !stat.is_empty() && !stat.contains(") Z ")
 }
 
 #[tokio::test]

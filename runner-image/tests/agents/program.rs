@@ -42,7 +42,7 @@ fn pid(child: &Child) -> Pid {
 
 fn alive(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
-    !stat.is_empty() && !stat.contains(") Z ")
+    !pid.trim().is_empty() && !stat.is_empty() && !stat.contains(") Z ")
 }
 
 /// Leaves orphans that end at once, then waits until none of them is a zombie any more.
