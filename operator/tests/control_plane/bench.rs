@@ -25,7 +25,7 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
 /// For a machine under load; nothing here takes that long otherwise.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// Trust domain of the operators under test.
 pub(crate) const DOMAIN: &str = "ci.example";
 
