@@ -71,16 +71,7 @@ pub async fn start(
     let (pipelines, pipeline_writer) = store();
     let (runners, runner_writer) = store();
     let (pods, pod_writer) = store();
-    let caches = Arc::new(Caches {
-        runs,
-        pipelines,
-        runners,
-        pods,
-        wake_runs: Wakes::default(),
-        wake_pipelines: Wakes::default(),
-        wake_runners: Wakes::default(),
-        run_changes: watch::Sender::new(()),
-    });
+    let caches = Arc::new(Caches::new(runs, pipelines, runners, pods));
     let (deleted, deletions) = mpsc::channel(DELETED_RUNS);
     let all = Config::default();
     let ours = Config::default().labels(&pod::selector());
@@ -124,14 +115,8 @@ pub async fn start(
         on_pod,
         stop,
     );
-    let ready = async {
-        caches.runs.wait_until_ready().await.is_ok()
-            && caches.pipelines.wait_until_ready().await.is_ok()
-            && caches.runners.wait_until_ready().await.is_ok()
-            && caches.pods.wait_until_ready().await.is_ok()
-    };
     let is_ready = tokio::select! {
-        is_ready = ready => is_ready,
+        is_ready = caches.ready() => is_ready,
         () = stop.cancelled() => false,
     };
     is_ready.then_some((caches, deletions))
@@ -179,6 +164,32 @@ fn spawn<K>(
 }
 
 impl Caches {
+    fn new(
+        runs: Store<PipelineRun>,
+        pipelines: Store<Pipeline>,
+        runners: Store<Runner>,
+        pods: Store<Pod>,
+    ) -> Self {
+        Self {
+            runs,
+            pipelines,
+            runners,
+            pods,
+            wake_runs: Wakes::default(),
+            wake_pipelines: Wakes::default(),
+            wake_runners: Wakes::default(),
+            run_changes: watch::Sender::new(()),
+        }
+    }
+
+    /// Waits until every cache is complete.
+    async fn ready(&self) -> bool {
+        self.runs.wait_until_ready().await.is_ok()
+            && self.pipelines.wait_until_ready().await.is_ok()
+            && self.runners.wait_until_ready().await.is_ok()
+            && self.pods.wait_until_ready().await.is_ok()
+    }
+
     /// The run with this uid.
     pub fn run_by_uid(&self, namespace: &str, uid: &str) -> Option<Arc<PipelineRun>> {
         self.runs.find(|run| {

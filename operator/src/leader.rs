@@ -99,13 +99,7 @@ impl Leader {
         };
         let logs = self.open_logs()?;
         let authority = Arc::new(RwLock::new(stored.clone()));
-        let issuer = Issuer::new(
-            self.client.clone(),
-            caches.clone(),
-            self.domain.clone(),
-            authority.clone(),
-            self.http.metrics.clone(),
-        );
+        let issuer = self.issuer(&caches, &authority);
         let (sender, events) = mpsc::channel(HUB_EVENTS);
         let hub = Hub::new(logs.clone(), Arc::new(issuer), sender, HubConfig::default());
         let identities = self.identities(&stored, SystemTime::now())?;
@@ -145,6 +139,16 @@ impl Leader {
         tasks.close();
         tasks.wait().await;
         Ok(())
+    }
+
+    fn issuer(&self, caches: &Arc<Caches>, authority: &Arc<RwLock<Stored>>) -> Issuer {
+        Issuer::new(
+            self.client.clone(),
+            caches.clone(),
+            self.domain.clone(),
+            authority.clone(),
+            self.http.metrics.clone(),
+        )
     }
 
     fn open_logs(&self) -> Result<Arc<dyn Logs>, LeadError> {

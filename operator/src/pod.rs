@@ -125,20 +125,24 @@ pub fn build_pod(place: &PlaceSpec, agent: &AgentSettings) -> Pod {
                 let reference = |name: &String| LocalObjectReference { name: name.clone() };
                 image_pull_secrets.iter().map(reference).collect()
             }),
-            security_context: Some(PodSecurityContext {
-                run_as_non_root: Some(user != 0),
-                run_as_user: Some(user),
-                // Makes the emptyDirs writable for the steps' user.
-                fs_group: Some(user),
-                seccomp_profile: Some(SeccompProfile {
-                    type_: "RuntimeDefault".to_owned(),
-                    ..SeccompProfile::default()
-                }),
-                ..PodSecurityContext::default()
-            }),
+            security_context: Some(security(user)),
             ..PodSpec::default()
         }),
         status: None,
+    }
+}
+
+fn security(user: i64) -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(user != 0),
+        run_as_user: Some(user),
+        // Makes the emptyDirs writable for the steps' user.
+        fs_group: Some(user),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            ..SeccompProfile::default()
+        }),
+        ..PodSecurityContext::default()
     }
 }
 
