@@ -21,8 +21,16 @@ pub struct Outcome {
 
 /// Compares an outcome with its case; the error shows both.
 pub fn verify(case: &Case, outcome: &Outcome) -> Result<()> {
-    let jobs = outcome.run.status.as_ref().map(|status| &status.jobs[..]).unwrap_or_default();
-    let states: Vec<_> = jobs.iter().map(|job| (job.name.as_str(), job.state)).collect();
+    let jobs = outcome
+        .run
+        .status
+        .as_ref()
+        .map(|status| &status.jobs[..])
+        .unwrap_or_default();
+    let states: Vec<_> = jobs
+        .iter()
+        .map(|job| (job.name.as_str(), job.state))
+        .collect();
     ensure!(
         states == case.jobs,
         "{}: jobs ended as {states:?}, not as {:?}\n{:#?}",
@@ -39,7 +47,11 @@ pub fn verify(case: &Case, outcome: &Outcome) -> Result<()> {
         outcome.run.status
     );
     for (job, expected) in case.logs {
-        let found = outcome.logs.get(*job).map(Vec::as_slice).unwrap_or_default();
+        let found = outcome
+            .logs
+            .get(*job)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         ensure!(
             found == *expected,
             "{}: the log of {job} is {:?}, not {:?}",
@@ -50,7 +62,9 @@ pub fn verify(case: &Case, outcome: &Outcome) -> Result<()> {
     }
     for (job, part) in case.messages {
         let status = jobs.iter().find(|status| status.name == *job);
-        let message = status.and_then(|status| status.message.as_deref()).unwrap_or_default();
+        let message = status
+            .and_then(|status| status.message.as_deref())
+            .unwrap_or_default();
         ensure!(
             message.contains(part),
             "{}: the message of {job} is {message:?} and does not say {part:?}",
@@ -68,9 +82,19 @@ fn verify_odd_output(jobs: &[JobStatus], logs: &BTreeMap<String, Vec<u8>>) -> Re
     let log = logs.get("odd").map(Vec::as_slice).unwrap_or_default();
     let (bytes, big) = log.split_at(log.len().min(6));
     ensure!(bytes == b"a\xff\xfeb\0c", "the odd bytes came as {bytes:?}");
-    ensure!(big.len() == 64 << 20, "the big step's log has {} bytes", big.len());
-    ensure!(big.iter().all(|byte| *byte == b'x'), "the big step's log has foreign bytes");
-    let killed = jobs.iter().flat_map(|job| &job.steps).find(|step| step.name == "killed");
+    ensure!(
+        big.len() == 64 << 20,
+        "the big step's log has {} bytes",
+        big.len()
+    );
+    ensure!(
+        big.iter().all(|byte| *byte == b'x'),
+        "the big step's log has foreign bytes"
+    );
+    let killed = jobs
+        .iter()
+        .flat_map(|job| &job.steps)
+        .find(|step| step.name == "killed");
     let signal = killed.and_then(|step| step.signal);
     ensure!(signal == Some(9), "the killed step has signal {signal:?}");
     Ok(())

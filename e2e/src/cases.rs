@@ -20,7 +20,14 @@ pub struct Case {
     pub messages: &'static [(&'static str, &'static str)],
 }
 
-const CASE: Case = Case { name: "", params: &[], exit: 0, jobs: &[], logs: &[], messages: &[] };
+const CASE: Case = Case {
+    name: "",
+    params: &[],
+    exit: 0,
+    jobs: &[],
+    logs: &[],
+    messages: &[],
+};
 
 /// Every case.
 pub const CASES: &[Case] = &[
@@ -56,7 +63,10 @@ pub const CASES: &[Case] = &[
             ("apart", b"apart\n"),
             ("report", b"breaks was Failed\n"),
         ],
-        messages: &[("breaks", "step \"bad\" exited with code 7"), ("dependent", "breaks")],
+        messages: &[
+            ("breaks", "step `bad` exited with code 7"),
+            ("dependent", "breaks"),
+        ],
         ..CASE
     },
     Case {
@@ -78,7 +88,11 @@ pub const CASES: &[Case] = &[
     Case {
         name: "run-timeout",
         exit: 4,
-        jobs: &[("slow", Cancelled), ("later", Cancelled), ("tidy", Succeeded)],
+        jobs: &[
+            ("slow", Cancelled),
+            ("later", Cancelled),
+            ("tidy", Succeeded),
+        ],
         logs: &[("slow", b"started\n"), ("tidy", b"tidied\n")],
         ..CASE
     },
@@ -101,7 +115,10 @@ pub const CASES: &[Case] = &[
     Case {
         name: "secret",
         jobs: &[("show", Succeeded)],
-        logs: &[("show", b"token=*** colour=green absent=unset length=18\n***\n")],
+        logs: &[(
+            "show",
+            b"token=*** colour=green absent=unset length=18\n***\n",
+        )],
         ..CASE
     },
     Case {
@@ -111,13 +128,22 @@ pub const CASES: &[Case] = &[
         messages: &[("show", "not-there")],
         ..CASE
     },
-    Case { name: "odd-output", exit: 1, jobs: &[("odd", Failed)], logs: &[], ..CASE },
+    Case {
+        name: "odd-output",
+        exit: 1,
+        jobs: &[("odd", Failed)],
+        logs: &[],
+        ..CASE
+    },
     Case {
         name: "shell",
         exit: 1,
         jobs: &[("exact", Failed)],
-        logs: &[("exact", b"nothing is replaced: ${{ params.nope }} $HOME\nfolder\n")],
-        messages: &[("exact", "step \"errexit\" exited with code 1")],
+        logs: &[(
+            "exact",
+            b"nothing is replaced: ${{ params.nope }} $HOME\nfolder\n",
+        )],
+        messages: &[("exact", "step `errexit` exited with code 1")],
         ..CASE
     },
 ];

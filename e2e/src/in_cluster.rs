@@ -32,7 +32,11 @@ pub async fn run(namespace: &TestNamespace, case: &Case) -> Result<Outcome> {
     for (job, _) in case.jobs {
         logs.insert((*job).to_owned(), job_log(namespace, name, job).await?);
     }
-    Ok(Outcome { exit: output.status.code().context("`rustci start` was killed")?, run, logs })
+    Ok(Outcome {
+        exit: output.status.code().context("`rustci start` was killed")?,
+        run,
+        logs,
+    })
 }
 
 /// The log of one job, as `rustci logs` gives it.

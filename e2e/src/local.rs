@@ -16,14 +16,20 @@ pub async fn run(case: &Case) -> Result<Outcome> {
     let file = folder.path().join("pipeline.yaml");
     std::fs::write(&file, cases::manifest(case.name))?;
     let mut command = rustci()?;
-    command.current_dir(folder.path()).args(["run", "--output", "json"]).arg(&file);
+    command
+        .current_dir(folder.path())
+        .args(["run", "--output", "json"])
+        .arg(&file);
     for (name, value) in case.params {
         command.arg("--param").arg(format!("{name}={value}"));
     }
     let output = command.output().await?;
     let printed = String::from_utf8_lossy(&output.stdout);
     let last = printed.lines().last().with_context(|| {
-        format!("`rustci run` printed nothing: {}", String::from_utf8_lossy(&output.stderr))
+        format!(
+            "`rustci run` printed nothing: {}",
+            String::from_utf8_lossy(&output.stderr)
+        )
     })?;
     let last: serde_json::Value = serde_json::from_str(last).context("the last line")?;
     let run = serde_json::from_value(last["run"].clone()).context("`run` of the last line")?;
@@ -40,18 +46,31 @@ fn logs(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     for namespace in children(folder)? {
         for run in children(&namespace)? {
             for attempt in children(&run)? {
-                let name = attempt.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let job = name.rsplit_once('.').map_or(name.as_str(), |(job, _)| job).to_owned();
+                let name = attempt
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
+                let job = name
+                    .rsplit_once('.')
+                    .map_or(name.as_str(), |(job, _)| job)
+                    .to_owned();
                 let mut steps: Vec<_> = children(&attempt)?
                     .into_iter()
                     .filter_map(|path| {
-                        let step = path.file_name()?.to_str()?.strip_suffix(".log")?.parse::<u32>();
+                        let step = path
+                            .file_name()?
+                            .to_str()?
+                            .strip_suffix(".log")?
+                            .parse::<u32>();
                         Some((step.ok()?, path))
                     })
                     .collect();
                 steps.sort();
                 for (_, path) in steps {
-                    logs.entry(job.clone()).or_default().extend(std::fs::read(path)?);
+                    logs.entry(job.clone())
+                        .or_default()
+                        .extend(std::fs::read(path)?);
                 }
             }
         }

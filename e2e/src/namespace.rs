@@ -40,7 +40,8 @@ impl TestNamespace {
             namespace.dump();
         }
         let api: Api<Namespace> = Api::all(namespace.client.clone());
-        api.delete(&namespace.name, &DeleteParams::background()).await?;
+        api.delete(&namespace.name, &DeleteParams::background())
+            .await?;
         outcome
     }
 
@@ -53,7 +54,10 @@ impl TestNamespace {
             },
         }))?;
         let created = api.create(&PostParams::default(), &namespace).await?;
-        Ok(Self { client, name: created.name_any() })
+        Ok(Self {
+            client,
+            name: created.name_any(),
+        })
     }
 
     /// An API of this namespace.
@@ -69,7 +73,9 @@ impl TestNamespace {
     pub async fn apply(&self, manifest: &str) -> Result<()> {
         let file = tempfile::Builder::new().suffix(".yaml").tempfile()?;
         std::fs::write(file.path(), manifest)?;
-        self.kubectl(&["apply", "-f", &file.path().to_string_lossy()]).await.map(drop)
+        self.kubectl(&["apply", "-f", &file.path().to_string_lossy()])
+            .await
+            .map(drop)
     }
 
     /// Runs kubectl in this namespace and gives its standard output.
@@ -80,7 +86,10 @@ impl TestNamespace {
             .output()
             .await?;
         if !output.status.success() {
-            bail!("kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+            bail!(
+                "kubectl {arguments:?}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -91,7 +100,11 @@ impl TestNamespace {
             "metadata": {"generateName": format!("{pipeline}-")},
             "spec": {"pipelineRef": {"name": pipeline}},
         }))?;
-        Ok(self.api::<PipelineRun>().create(&PostParams::default(), &run).await?.name_any())
+        Ok(self
+            .api::<PipelineRun>()
+            .create(&PostParams::default(), &run)
+            .await?
+            .name_any())
     }
 
     /// Merges a patch into a run.
@@ -136,9 +149,14 @@ impl TestNamespace {
             }
             bail!("the watch ended")
         };
-        tokio::time::timeout(limit, watched).await.with_context(|| {
-            format!("{name} was not {what} within {limit:?}; last seen: {:#?}", last.lock().ok())
-        })?
+        tokio::time::timeout(limit, watched)
+            .await
+            .with_context(|| {
+                format!(
+                    "{name} was not {what} within {limit:?}; last seen: {:#?}",
+                    last.lock().ok()
+                )
+            })?
     }
 
     /// Waits until a run has ended, whatever its result.
@@ -170,7 +188,10 @@ impl TestNamespace {
 
     /// Names of the runs of the namespace.
     pub async fn runs(&self) -> Result<Vec<String>> {
-        let runs = self.api::<PipelineRun>().list(&ListParams::default()).await?;
+        let runs = self
+            .api::<PipelineRun>()
+            .list(&ListParams::default())
+            .await?;
         Ok(runs.items.iter().map(ResourceExt::name_any).collect())
     }
 
@@ -190,10 +211,22 @@ impl TestNamespace {
             vec!["get", "pipelines,pipelineruns", "-o", "yaml"],
             vec!["get", "pods", "-o", "yaml"],
             vec!["get", "events", "--sort-by=.lastTimestamp"],
-            vec!["-n", "rustci-system", "logs", "deploy/rustci-operator", "--tail=80"],
+            vec![
+                "-n",
+                "rustci-system",
+                "logs",
+                "deploy/rustci-operator",
+                "--tail=80",
+            ],
         ] {
-            let Ok(mut kubectl) = crate::cluster::kubectl() else { return };
-            let output = kubectl.as_std_mut().args(["-n", &self.name]).args(&arguments).output();
+            let Ok(mut kubectl) = crate::cluster::kubectl() else {
+                return;
+            };
+            let output = kubectl
+                .as_std_mut()
+                .args(["-n", &self.name])
+                .args(&arguments)
+                .output();
             if let Ok(output) = output {
                 eprintln!(
                     "--- kubectl {}\n{}",
@@ -208,7 +241,10 @@ impl TestNamespace {
 /// Status and reason of a run's condition.
 pub fn condition<'a>(run: &'a PipelineRun, kind: &str) -> Option<(&'a str, &'a str, &'a str)> {
     let status = run.status.as_ref()?;
-    let found = status.conditions.iter().find(|condition| condition.type_ == kind)?;
+    let found = status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == kind)?;
     Some((&found.status, &found.reason, &found.message))
 }
 

@@ -9,7 +9,10 @@ use crate::cluster::{from_environment, kubeconfig};
 /// The program, without a cluster.
 pub fn rustci() -> Result<Command> {
     let mut command = Command::new(from_environment("RUSTCI_E2E_CLI")?);
-    command.kill_on_drop(true).env_remove("KUBECONFIG").env("NO_COLOR", "1");
+    command
+        .kill_on_drop(true)
+        .env_remove("KUBECONFIG")
+        .env("NO_COLOR", "1");
     Ok(command)
 }
 

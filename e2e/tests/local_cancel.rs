@@ -40,7 +40,9 @@ async fn ctrl_c_cancels_the_run_and_leaves_no_process() -> Result<()> {
     let pid = Pid::from_raw(i32::try_from(child.id().context("pid")?)?);
     let mut lines = BufReader::new(child.stdout.take().context("stdout")?).lines();
     let mut printed = String::new();
-    while let Some(line) = tokio::time::timeout(Duration::from_secs(60), lines.next_line()).await?? {
+    while let Some(line) =
+        tokio::time::timeout(Duration::from_secs(60), lines.next_line()).await??
+    {
         printed += &line;
         printed.push('\n');
         if line.contains("started") && line.contains("slow") && line.contains(']') {
@@ -49,9 +51,16 @@ async fn ctrl_c_cancels_the_run_and_leaves_no_process() -> Result<()> {
     }
     let status = tokio::time::timeout(Duration::from_secs(60), child.wait()).await??;
     ensure!(status.code() == Some(3), "{status}\n{printed}");
-    ensure!(printed.contains("tidied"), "finally did not run:\n{printed}");
+    ensure!(
+        printed.contains("tidied"),
+        "finally did not run:\n{printed}"
+    );
     let folder = folder.path().canonicalize()?;
-    ensure!(processes_in(&folder)?.is_empty(), "left: {:?}", processes_in(&folder)?);
+    ensure!(
+        processes_in(&folder)?.is_empty(),
+        "left: {:?}",
+        processes_in(&folder)?
+    );
     Ok(())
 }
 
@@ -60,7 +69,9 @@ fn processes_in(folder: &std::path::Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let path = entry?.path();
-        let Ok(directory) = std::fs::read_link(path.join("cwd")) else { continue };
+        let Ok(directory) = std::fs::read_link(path.join("cwd")) else {
+            continue;
+        };
         if directory.starts_with(folder) {
             let command = std::fs::read(path.join("cmdline")).unwrap_or_default();
             found.push(String::from_utf8_lossy(&command).replace('\0', " "));

@@ -19,8 +19,12 @@ fn operators() -> Result<Vec<Pid>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let entry = entry?;
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
-        let Ok(program) = std::fs::read_link(entry.path().join("exe")) else { continue };
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else {
+            continue;
+        };
+        let Ok(program) = std::fs::read_link(entry.path().join("exe")) else {
+            continue;
+        };
         if program.ends_with("rustci-operator") {
             found.push(Pid::from_raw(pid));
         }
@@ -53,22 +57,44 @@ spec:
         namespace.apply(&manifest).await?;
         let run = namespace.start("killed").await?;
         let follower = rustci_in_cluster()?
-            .args(["logs", &run, "-f", "--raw", "--job", "count", "-n", &namespace.name])
+            .args([
+                "logs",
+                &run,
+                "-f",
+                "--raw",
+                "--job",
+                "count",
+                "-n",
+                &namespace.name,
+            ])
             .stdout(std::process::Stdio::piped())
             .spawn()?;
-        namespace.job_is(&run, "count", JobState::Running, LIMIT).await?;
+        namespace
+            .job_is(&run, "count", JobState::Running, LIMIT)
+            .await?;
         let before = operators()?;
-        ensure!(before.len() == 1, "{} operators run on this machine", before.len());
+        ensure!(
+            before.len() == 1,
+            "{} operators run on this machine",
+            before.len()
+        );
         kill(before[0], Signal::SIGKILL)?;
         let ended = namespace.ended(&run, LIMIT).await?;
-        ensure!(operators()?.first().is_some_and(|pid| *pid != before[0]), "no new operator");
+        ensure!(
+            operators()?.first().is_some_and(|pid| *pid != before[0]),
+            "no new operator"
+        );
         let count = job(&ended, "count")?;
         ensure!(count.state == JobState::Succeeded, "{count:#?}");
         ensure!(count.attempt == 1, "the job ran again: {count:#?}");
         ensure!(job(&ended, "after")?.state == JobState::Succeeded);
         let expected: String = (1..=LINES).map(|i| format!("line {i}\n")).collect();
         let log = job_log(&namespace, &run, "count").await?;
-        ensure!(log == expected.as_bytes(), "log: {}", String::from_utf8_lossy(&log));
+        ensure!(
+            log == expected.as_bytes(),
+            "log: {}",
+            String::from_utf8_lossy(&log)
+        );
         let followed = tokio::time::timeout(LIMIT, follower.wait_with_output())
             .await
             .context("the follower did not end")??;

@@ -13,7 +13,10 @@ use tokio::process::{Child, Command};
 const LIMIT: Duration = Duration::from_secs(300);
 
 fn checkout() -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("e2e's parent").to_owned()
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("e2e's parent")
+        .to_owned()
 }
 
 /// A Git repository with a C program and its test, served on this machine.
@@ -36,15 +39,31 @@ impl GitServer {
         for arguments in [
             &["init", "--quiet", "--initial-branch=main"][..],
             &["add", "."],
-            &["-c", "user.name=e2e", "-c", "user.email=e2e@localhost", "commit", "-qm", "greeter"],
+            &[
+                "-c",
+                "user.name=e2e",
+                "-c",
+                "user.email=e2e@localhost",
+                "commit",
+                "-qm",
+                "greeter",
+            ],
         ] {
-            let status =
-                Command::new("git").current_dir(&repository).args(arguments).status().await?;
+            let status = Command::new("git")
+                .current_dir(&repository)
+                .args(arguments)
+                .status()
+                .await?;
             ensure!(status.success(), "git {arguments:?}: {status}");
         }
         let port = free_port(&address)?;
         let daemon = Command::new("git")
-            .args(["daemon", "--reuseaddr", "--export-all", "--log-destination=stderr"])
+            .args([
+                "daemon",
+                "--reuseaddr",
+                "--export-all",
+                "--log-destination=stderr",
+            ])
             .arg(format!("--listen={address}"))
             .arg(format!("--port={port}"))
             .arg(format!("--base-path={}", folder.path().display()))
@@ -54,16 +73,31 @@ impl GitServer {
             .spawn()?;
         let url = format!("git://{address}:{port}/greeter");
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-        while !Command::new("git").args(["ls-remote", &url]).output().await?.status.success() {
-            ensure!(tokio::time::Instant::now() < deadline, "git daemon does not serve {url}");
+        while !Command::new("git")
+            .args(["ls-remote", &url])
+            .output()
+            .await?
+            .status
+            .success()
+        {
+            ensure!(
+                tokio::time::Instant::now() < deadline,
+                "git daemon does not serve {url}"
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        Ok(Self { _folder: folder, _daemon: daemon, url })
+        Ok(Self {
+            _folder: folder,
+            _daemon: daemon,
+            url,
+        })
     }
 }
 
 fn free_port(address: &str) -> Result<u16> {
-    Ok(std::net::TcpListener::bind((address, 0))?.local_addr()?.port())
+    Ok(std::net::TcpListener::bind((address, 0))?
+        .local_addr()?
+        .port())
 }
 
 const FILES: &[(&str, &str)] = &[
@@ -95,17 +129,33 @@ async fn a_repository_is_cloned_built_and_tested_in_both_modes() -> Result<()> {
         .output()
         .await?;
     let printed = String::from_utf8_lossy(&local.stdout);
-    ensure!(local.status.success(), "{printed}{}", String::from_utf8_lossy(&local.stderr));
+    ensure!(
+        local.status.success(),
+        "{printed}{}",
+        String::from_utf8_lossy(&local.stderr)
+    );
     ensure!(printed.contains("all tests passed"), "{printed}");
 
     TestNamespace::with("git", move |namespace| async move {
         let _server = server;
         namespace.apply(&std::fs::read_to_string(&example)?).await?;
         let started = rustci_in_cluster()?
-            .args(["start", "git-build", "--wait", "--param", &param, "-n", &namespace.name])
+            .args([
+                "start",
+                "git-build",
+                "--wait",
+                "--param",
+                &param,
+                "-n",
+                &namespace.name,
+            ])
             .output();
         let started = tokio::time::timeout(LIMIT, started).await??;
-        ensure!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+        ensure!(
+            started.status.success(),
+            "{}",
+            String::from_utf8_lossy(&started.stderr)
+        );
         let run = namespace.runs().await?.pop().context("no run")?;
         let run: crds::PipelineRun = namespace.api().get(&run).await?;
         let mut logs = String::new();
@@ -140,7 +190,11 @@ async fn the_planners_own_tests_run_as_a_pipeline() -> Result<()> {
         .output()
         .await?;
     let printed = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success(), "{printed}{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "{printed}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     ensure!(printed.contains("test result: ok"), "{printed}");
     Ok(())
 }

@@ -47,13 +47,24 @@ async fn a_follower_sees_a_line_while_the_step_still_runs() -> Result<()> {
         namespace.apply(&pipeline("follow", "", script)).await?;
         let run = namespace.start("follow").await?;
         let mut logs = rustci_in_cluster()?
-            .args(["logs", &run, "-f", "--raw", "--job", "only", "-n", &namespace.name])
+            .args([
+                "logs",
+                &run,
+                "-f",
+                "--raw",
+                "--job",
+                "only",
+                "-n",
+                &namespace.name,
+            ])
             .stdout(Stdio::piped())
             .spawn()?;
         let mut lines = BufReader::new(logs.stdout.take().context("stdout")?).lines();
         let first = tokio::time::timeout(LIMIT, lines.next_line()).await??;
         ensure!(first.as_deref() == Some("first"), "{first:?}");
-        let run = namespace.job_is(&run, "only", JobState::Running, LIMIT).await?;
+        let run = namespace
+            .job_is(&run, "only", JobState::Running, LIMIT)
+            .await?;
         let pod = job(&run, "only")?.pod.clone().unwrap_or_default();
         namespace
             .kubectl(&["exec", &pod, "-c", "job", "--", "touch", "/workspace/go"])
@@ -75,7 +86,9 @@ async fn logs_are_read_after_the_pod_is_gone() -> Result<()> {
         namespace.apply(&pipeline("gone", "", "echo kept")).await?;
         let run = namespace.start("gone").await?;
         namespace.ended(&run, LIMIT).await?;
-        namespace.kubectl(&["delete", "pods", "--all", "--wait=true", "--grace-period=0"]).await?;
+        namespace
+            .kubectl(&["delete", "pods", "--all", "--wait=true", "--grace-period=0"])
+            .await?;
         ensure!(namespace.pods().await?.is_empty());
         ensure!(job_log(&namespace, &run, "only").await? == b"kept\n");
         let run: PipelineRun = namespace.api().get(&run).await?;
@@ -88,19 +101,39 @@ async fn logs_are_read_after_the_pod_is_gone() -> Result<()> {
 #[tokio::test]
 async fn a_cancelled_run_stops_its_job_and_still_runs_finally() -> Result<()> {
     TestNamespace::with("cancel", |namespace| async move {
-        namespace.apply(&pipeline("cancel", FINALLY, "echo started\nsleep 300")).await?;
+        namespace
+            .apply(&pipeline("cancel", FINALLY, "echo started\nsleep 300"))
+            .await?;
         let run = namespace.start("cancel").await?;
-        namespace.job_is(&run, "only", JobState::Running, LIMIT).await?;
+        namespace
+            .job_is(&run, "only", JobState::Running, LIMIT)
+            .await?;
         let cancelled = rustci_in_cluster()?
             .args(["cancel", &run, "-n", &namespace.name])
             .output()
             .await?;
-        ensure!(cancelled.status.success(), "{}", String::from_utf8_lossy(&cancelled.stderr));
+        ensure!(
+            cancelled.status.success(),
+            "{}",
+            String::from_utf8_lossy(&cancelled.stderr)
+        );
         let run = namespace.ended(&run, LIMIT).await?;
-        ensure!(job(&run, "only")?.state == JobState::Cancelled, "{:#?}", run.status);
-        ensure!(job(&run, "tidy")?.state == JobState::Succeeded, "{:#?}", run.status);
+        ensure!(
+            job(&run, "only")?.state == JobState::Cancelled,
+            "{:#?}",
+            run.status
+        );
+        ensure!(
+            job(&run, "tidy")?.state == JobState::Succeeded,
+            "{:#?}",
+            run.status
+        );
         let (status, reason, _) = condition(&run, "Succeeded").unwrap_or_default();
-        ensure!((status, reason) == ("False", "Cancelled"), "{:#?}", run.status);
+        ensure!(
+            (status, reason) == ("False", "Cancelled"),
+            "{:#?}",
+            run.status
+        );
         Ok(())
     })
     .await
@@ -109,7 +142,9 @@ async fn a_cancelled_run_stops_its_job_and_still_runs_finally() -> Result<()> {
 #[tokio::test]
 async fn a_suspended_run_starts_no_job_until_it_is_resumed() -> Result<()> {
     TestNamespace::with("suspend", |namespace| async move {
-        namespace.apply(&pipeline("suspend", "", "echo ran")).await?;
+        namespace
+            .apply(&pipeline("suspend", "", "echo ran"))
+            .await?;
         let run = "
 apiVersion: rustci.dev/v1alpha1
 kind: PipelineRun
@@ -122,10 +157,19 @@ spec: {pipelineRef: {name: suspend}, suspend: true}";
                     .is_some_and(|found| found.1 == "Suspended")
             })
             .await?;
-        ensure!(namespace.pods().await?.is_empty(), "a suspended run started a pod");
-        namespace.patch_run("held", serde_json::json!({"spec": {"suspend": false}})).await?;
+        ensure!(
+            namespace.pods().await?.is_empty(),
+            "a suspended run started a pod"
+        );
+        namespace
+            .patch_run("held", serde_json::json!({"spec": {"suspend": false}}))
+            .await?;
         let run = namespace.ended("held", LIMIT).await?;
-        ensure!(job(&run, "only")?.state == JobState::Succeeded, "{:#?}", run.status);
+        ensure!(
+            job(&run, "only")?.state == JobState::Succeeded,
+            "{:#?}",
+            run.status
+        );
         Ok(())
     })
     .await
@@ -152,7 +196,9 @@ async fn each_new_generation_of_a_pipeline_starts_a_run() -> Result<()> {
 async fn finished_runs_are_pruned_by_count() -> Result<()> {
     TestNamespace::with("prune", |namespace| async move {
         let head = "  retention: {successful: 1}\n";
-        namespace.apply(&pipeline("prune", head, "echo done")).await?;
+        namespace
+            .apply(&pipeline("prune", head, "echo done"))
+            .await?;
         let mut last = String::new();
         for _ in 0..3 {
             last = namespace.start("prune").await?;
@@ -187,7 +233,10 @@ id -u";
         let run = namespace.start("reach").await?;
         namespace.ended(&run, LIMIT).await?;
         let log = String::from_utf8(job_log(&namespace, &run, "only").await?)?;
-        ensure!(log == "CapEff:\t0000000000000000\n1000\n", "a step reaches: {log}");
+        ensure!(
+            log == "CapEff:\t0000000000000000\n1000\n",
+            "a step reaches: {log}"
+        );
         Ok(())
     })
     .await
@@ -199,7 +248,13 @@ async fn kubectl_waits_for_any_end_and_shows_columns() -> Result<()> {
         namespace.apply(&pipeline("columns", "", "exit 3")).await?;
         let run = namespace.start("columns").await?;
         namespace
-            .kubectl(&["wait", "--for=condition=Completed", "--timeout=120s", "prun", &run])
+            .kubectl(&[
+                "wait",
+                "--for=condition=Completed",
+                "--timeout=120s",
+                "prun",
+                &run,
+            ])
             .await?;
         let table = namespace.kubectl(&["get", "prun", &run]).await?;
         for word in ["SUCCEEDED", "REASON", "PIPELINE", "False", "columns"] {
@@ -222,10 +277,21 @@ async fn one_job_is_one_pod_of_the_run_and_goes_with_it() -> Result<()> {
         let ended = namespace.ended(&run, LIMIT).await?;
         let pods = namespace.pods().await?;
         ensure!(pods.len() == 1, "{} pods", pods.len());
-        let owner = pods[0].owner_references().first().context("the pod has no owner")?.clone();
+        let owner = pods[0]
+            .owner_references()
+            .first()
+            .context("the pod has no owner")?
+            .clone();
         ensure!(owner.controller == Some(true) && Some(owner.uid) == ended.uid());
-        ensure!(pods[0].spec.as_ref().is_some_and(|spec| spec.init_containers.is_none()));
-        namespace.kubectl(&["delete", "prun", &run, "--wait=true"]).await?;
+        ensure!(
+            pods[0]
+                .spec
+                .as_ref()
+                .is_some_and(|spec| spec.init_containers.is_none())
+        );
+        namespace
+            .kubectl(&["delete", "prun", &run, "--wait=true"])
+            .await?;
         let name = pods[0].name_any();
         namespace
             .wait::<k8s_openapi::api::core::v1::Pod>(&name, "gone", LIMIT, |pod| pod.is_none())

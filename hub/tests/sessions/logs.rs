@@ -94,6 +94,7 @@ async fn send_rest(
 
 #[tokio::test]
 async fn through_any_cuts_and_restarts_a_log_is_stored_once_and_whole() {
+    let mut broken = 0;
     for seed in 0..12 {
         let mut world = World::new().await;
         let oak = key("oak", 5);
@@ -134,7 +135,7 @@ async fn through_any_cuts_and_restarts_a_log_is_stored_once_and_whole() {
                 world.network.cut();
             }
         }
-        soon("the whole log", sender).await.expect("no panic");
+        broken += soon("the whole log", sender).await.expect("no panic");
         let status = world
             .logs
             .status(&log_key(&oak, 1))
@@ -155,6 +156,10 @@ async fn through_any_cuts_and_restarts_a_log_is_stored_once_and_whole() {
             .expect("read");
         assert!(stored == content, "seed {seed}: the stored log differs");
     }
+    assert!(
+        broken > 12,
+        "the faults did not hit: only {broken} streams broke"
+    );
 }
 
 #[tokio::test]

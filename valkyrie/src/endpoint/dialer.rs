@@ -301,12 +301,16 @@ impl Driver {
             welcome,
             server: _,
         } = admitted;
-        self.backoff.reset();
         self.ticket = welcome.ticket;
         let limits = &self.settings.limits;
         let metrics = self.settings.metrics.clone();
         let (line, orders) = Line::new(connection, welcome.terms, heard, metrics, limits, true);
-        shared.up(welcome.id, line.clone());
+        if let Some(before) = shared.up(welcome.id, line.clone()) {
+            before.close(
+                CloseCode::Replaced,
+                "a newer connection continues this session",
+            );
+        }
         if let Err(error) = self.settings.handler.up(session.clone()).await {
             shared.end(CloseCode::Closed, &error.detail);
             return Err(error);
@@ -322,20 +326,21 @@ impl Driver {
     async fn drive(mut self, shared: Arc<Shared>, handles: Handles, first: Carried) {
         let mut carried = Some(first);
         while let Some(current) = carried.take() {
-            let ended = self.serve(&shared, &handles, current).await;
+            let begun = Instant::now();
+            let served = self.serve(&shared, &handles, current).await;
             self.settings.metrics.disconnections.add(1);
-            let over = matches!(
-                ended,
-                Ended::Closed {
-                    code: CloseCode::Closed,
-                    ..
-                }
-            );
-            if over || shared.is_down() {
-                break;
+            // A server that admits and drops at once must not be dialed in a tight loop.
+            if begun.elapsed() >= self.settings.limits.backoff.1 {
+                self.backoff.reset();
             }
-            tracing::debug!(%ended, "connection lost, resuming");
-            carried = self.again(&shared, &handles).await;
+            carried = match served {
+                Served::Ended(ended) if is_final(&ended) || shared.is_down() => None,
+                Served::Ended(ended) => {
+                    tracing::debug!(%ended, "connection lost, resuming");
+                    self.again(&shared, &handles).await
+                }
+                Served::Continued(newer) => newer.map(|newer| *newer),
+            };
         }
         shared.end(CloseCode::Closed, "");
         let id = Session::accepted(shared).0.id();
@@ -347,21 +352,27 @@ impl Driver {
         }
     }
 
-    async fn serve(&self, shared: &Arc<Shared>, handles: &Handles, carried: Carried) -> Ended {
+    /// Serves a connection to its end, or until a newer one was made beside it because it had
+    /// become suspect: a peer that was killed says nothing, and its idle time is long.
+    async fn serve(&mut self, shared: &Arc<Shared>, handles: &Handles, carried: Carried) -> Served {
         let Carried {
             line,
             control,
             orders,
         } = carried;
         let handler = self.settings.handler.clone();
-        let health = |health| match health {
-            Health::Alive => shared.set(Link::Up),
-            Health::Suspect => shared.set(Link::Suspect),
-            Health::Dead => {}
+        let limits = self.settings.limits.clone();
+        let (doubt, mut doubts) = tokio::sync::watch::channel(false);
+        let health = |health| {
+            match health {
+                Health::Alive => shared.set(Link::Up),
+                Health::Suspect => shared.set(Link::Suspect),
+                Health::Dead => {}
+            }
+            doubt.send_replace(health == Health::Suspect);
         };
-        let ended = {
-            let control =
-                control.serve(&line, &self.settings.limits, Side::Dialing, orders, health);
+        let serving = async {
+            let control = control.serve(&line, &limits, Side::Dialing, orders, health);
             let incoming = line.serve(handler, || handles.session());
             tokio::pin!(control);
             tokio::select! {
@@ -369,8 +380,22 @@ impl Driver {
                 () = incoming => line.closed().await,
             }
         };
+        tokio::pin!(serving);
+        let ended = loop {
+            tokio::select! {
+                ended = &mut serving => break ended,
+                _ = doubts.wait_for(|doubt| *doubt) => {}
+            }
+            tokio::select! {
+                ended = &mut serving => break ended,
+                newer = self.again(shared, handles) => {
+                    return Served::Continued(newer.map(Box::new));
+                }
+                _ = doubts.wait_for(|doubt| !*doubt) => {}
+            }
+        };
         shared.lost(&line);
-        ended
+        Served::Ended(ended)
     }
 
     /// Connects again; none when the session is over.
@@ -378,29 +403,49 @@ impl Driver {
         let Peer::Spiffe(server) = shared.peer().clone() else {
             return None;
         };
+        let mut asked = None;
         loop {
+            let wait = self.backoff.next(rand::random(), asked);
             let attempted = tokio::select! {
                 () = shared.down() => return None,
-                attempted = self.attempt(Some(&server)) => attempted,
+                attempted = async {
+                    tokio::time::sleep(wait).await;
+                    self.attempt(Some(&server)).await
+                } => attempted,
             };
-            let error = match attempted {
+            match attempted {
                 Ok(admitted) => {
                     let session = handles.session()?;
-                    match self.take_up(shared, &session, admitted).await {
-                        Ok(carried) => return Some(carried),
-                        Err(_) => return None,
-                    }
+                    return self.take_up(shared, &session, admitted).await.ok();
                 }
-                Err(error) => error,
-            };
-            tracing::debug!(%error, "not connected, trying again");
-            let wait = self.backoff.next(rand::random(), error.retry_after);
-            tokio::select! {
-                () = shared.down() => return None,
-                () = tokio::time::sleep(wait) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "not connected, trying again");
+                    asked = error.retry_after;
+                }
             }
         }
     }
+}
+
+/// How serving a connection went.
+enum Served {
+    /// It ended.
+    Ended(Ended),
+    /// A newer one took over, or none because the session is over.
+    Continued(Option<Box<Carried>>),
+}
+
+/// Whether the peer ended the session with the connection. This side closes connections for other
+/// reasons as well (silence, replacement); whether it ended the session, its state says.
+fn is_final(ended: &Ended) -> bool {
+    matches!(
+        ended,
+        Ended::Closed {
+            code: CloseCode::Closed,
+            by_peer: true,
+            ..
+        }
+    )
 }
 
 /// A connection under a session, with what serves it.

@@ -55,6 +55,8 @@ pub(super) struct Line {
     orders: mpsc::Sender<control::Order>,
     /// Whether the peer may open duplex streams.
     duplex: bool,
+    /// Streams of the peer that are served at once; further ones wait, so the peer waits.
+    streams: usize,
 }
 
 /// Counts one call or stream for as long as it is held.
@@ -86,6 +88,7 @@ impl Line {
             budget: Arc::new(Semaphore::new(limits.body_budget)),
             orders,
             duplex,
+            streams: limits.streams as usize,
         };
         (Arc::new(line), receiver)
     }

@@ -53,6 +53,7 @@ pub struct Server {
 
 /// What all connections of a server share.
 pub(super) struct Core {
+    identity: IdentityStore,
     handler: Arc<dyn Handler>,
     limits: Limits,
     metrics: Arc<Metrics>,
@@ -169,6 +170,7 @@ impl ServerBuilder {
         }
         let limits = &self.limits;
         let core = Arc::new(Core {
+            identity: self.identity.clone(),
             handler: self.handler.clone(),
             limits: limits.clone(),
             metrics: Arc::default(),

@@ -3,17 +3,18 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::super::frames::{Flow, FrameReader, push};
 use super::{Heard, Line};
+use crate::error::Code;
 use crate::limits::Limits;
 use crate::session::Health;
 use crate::session::liveness::{Intervals, Liveness};
-use crate::transport::{Ended, RecvHalf, SendHalf};
+use crate::transport::{Ended, RecvHalf, SendHalf, StreamError};
 use crate::wire::message::{Framed, Goaway};
 use crate::wire::{Caps, CloseCode, Frame, FrameType, WireError};
 
@@ -34,6 +35,7 @@ pub(in crate::endpoint) enum Side {
 pub(in crate::endpoint) struct ControlStream {
     send: SendHalf,
     reader: FrameReader,
+    patience: Duration,
 }
 
 impl ControlStream {
@@ -46,6 +48,7 @@ impl ControlStream {
         Self {
             send,
             reader: FrameReader::new(recv, caps, heard),
+            patience: Duration::MAX,
         }
     }
 
@@ -77,6 +80,7 @@ impl ControlStream {
         health: impl Fn(Health),
     ) -> Ended {
         self.reader.set_caps(line.terms.caps);
+        self.patience = line.terms.idle;
         let mut liveness = Liveness::new(intervals(line, limits), side == Side::Dialing, now());
         let mut known = Health::Alive;
         let mut nonce = 0_u64;
@@ -157,7 +161,9 @@ impl ControlStream {
     async fn write(&mut self, frame: &Frame) -> Result<(), Flow> {
         let mut chunks = VecDeque::new();
         push(&mut chunks, frame);
-        Ok(self.send.write(&mut chunks).await?)
+        // A peer that reads nothing for this long is as good as silent.
+        let written = tokio::time::timeout(self.patience, self.send.write(&mut chunks)).await;
+        Ok(written.unwrap_or(Err(StreamError::Reset(Code::Unavailable)))?)
     }
 }
 

@@ -33,7 +33,7 @@ impl Line {
         let mut tasks = tokio::task::JoinSet::new();
         loop {
             tokio::select! {
-                accepted = self.connection.accept() => {
+                accepted = self.connection.accept(), if tasks.len() < self.streams => {
                     let Ok((send, recv)) = accepted else { break };
                     let Some(session) = session() else { break };
                     let incoming = Incoming {
@@ -44,6 +44,7 @@ impl Line {
                     tasks.spawn(incoming.serve(send, recv));
                 }
                 Some(_) = tasks.join_next() => {}
+                _ = self.closed(), if tasks.len() >= self.streams => break,
             }
         }
         // Dropping the set ends what still runs for a connection that is gone.
@@ -86,6 +87,12 @@ impl Incoming {
                 fail(&mut send, &error).await;
             }
         }
+        self.delivered(&send).await;
+    }
+
+    /// Counts as open until the caller has the answer, so that a drain does not cut it off.
+    async fn delivered(&self, send: &SendHalf) {
+        let _ = tokio::time::timeout(self.line.terms.idle, send.stopped()).await;
     }
 
     async fn call(
@@ -181,10 +188,12 @@ impl Incoming {
         let tx = Tx::new(send, cap, metrics.clone(), open.clone()).returning(returned.clone());
         let rx = Rx::new(reader, metrics.clone(), open);
         let context = self.context(Instant::now() + FAR, class);
+        let idle = self.line.terms.idle;
         if let Err(error) = self.handler.stream(context, method, head, tx, rx).await
             && let Some(mut send) = returned.take()
         {
             fail(&mut send, &error).await;
+            let _ = tokio::time::timeout(idle, send.stopped()).await;
         }
     }
 

@@ -119,8 +119,22 @@ impl Core {
         };
         let shown = asked.resume.as_ref().filter(|_| named);
         let make = || Shared::new(peer.clone(), connection.kind(), fresh.id);
+        if let Some(id) = &remote.id
+            && id.trust_domain() != self.identity.bundle().trust_domain()
+        {
+            // QUIC has checked this in TLS; a memory peer only claims its id.
+            let detail = format!("{id} is of another trust domain");
+            let error = CallError::new(Code::Unauthenticated, detail);
+            return self.refuse(connection, control, Refusal::Tls, &error).await;
+        }
         let attached = {
             let mut sessions = self.sessions.lock();
+            // A session that the handler closed while it had no connection is not continued.
+            let shown = shown.filter(|ticket| {
+                let ended =
+                    |(id, shared): (SessionId, &Arc<Shared>)| id == ticket.id && shared.is_down();
+                !sessions.values().any(ended)
+            });
             sessions.attach(peer.clone(), shown, fresh.clone(), make, Instant::now())
         };
         let Ok(attached) = attached else {
@@ -224,13 +238,15 @@ impl Core {
             }
         };
         let named = remote.id.is_some();
-        let closed = matches!(
+        let by_peer = matches!(
             ended,
             Ended::Closed {
                 code: CloseCode::Closed,
+                by_peer: true,
                 ..
             }
         );
+        let closed = by_peer || shared.is_down();
         self.left(id, connection, &shared, &line, named && !closed)
             .await;
     }
