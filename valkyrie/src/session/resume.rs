@@ -179,6 +179,11 @@ impl<P: PartialEq, T: Clone> Sessions<P, T> {
             .map(|at| at + self.window)
     }
 
+    /// What is kept with a session.
+    pub fn value(&self, id: SessionId) -> Option<&T> {
+        self.entries.get(&id).map(|entry| &entry.value)
+    }
+
     /// What is kept with every session.
     pub fn values(&self) -> impl Iterator<Item = (SessionId, &T)> {
         self.entries.iter().map(|(id, entry)| (*id, &entry.value))

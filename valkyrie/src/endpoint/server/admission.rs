@@ -130,11 +130,8 @@ impl Core {
         let attached = {
             let mut sessions = self.sessions.lock();
             // A session that the handler closed while it had no connection is not continued.
-            let shown = shown.filter(|ticket| {
-                let ended =
-                    |(id, shared): (SessionId, &Arc<Shared>)| id == ticket.id && shared.is_down();
-                !sessions.values().any(ended)
-            });
+            let ended = |ticket: &&Ticket| sessions.value(ticket.id).is_some_and(|s| s.is_down());
+            let shown = shown.filter(|ticket| !ended(ticket));
             sessions.attach(peer.clone(), shown, fresh.clone(), make, Instant::now())
         };
         let Ok(attached) = attached else {

@@ -1,0 +1,15 @@
+//! Sessions over real transports: the same behaviour over memory and QUIC, refusals, cuts.
+//! Must not assert on time: every wait is for an event.
+
+#[path = "sessions/conformance.rs"]
+mod conformance;
+#[path = "sessions/cuts.rs"]
+mod cuts;
+#[path = "sessions/intruders.rs"]
+mod intruders;
+#[path = "sessions/relay.rs"]
+mod relay;
+#[path = "sessions/service.rs"]
+mod service;
+#[path = "sessions/world.rs"]
+mod world;

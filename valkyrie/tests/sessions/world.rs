@@ -1,0 +1,144 @@
+//! A server and dialers over one of the transports, with an authority of their own.
+//! Must not hide what a test is about: it only sets the stage.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use valkyrie::endpoint::{
+    CallError, CallOptions, Dialer, DialerBuilder, Limits, Link, MemoryHub, Method, Server,
+    Session, TransportKind,
+};
+use valkyrie::identity::{Authority, IdentityStore, SpiffeId, TrustBundle, TrustDomain};
+
+use crate::service::Service;
+
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+
+pub(crate) fn local() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+/// Ends a test that hangs; longer than anything that a loaded machine needs.
+pub(crate) async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let limit = Duration::from_secs(60);
+    tokio::time::timeout(limit, future)
+        .await
+        .unwrap_or_else(|_| panic!("waited for {what}"))
+}
+
+pub(crate) fn options() -> CallOptions {
+    CallOptions::new(Duration::from_secs(50))
+}
+
+/// Intervals short enough for a cut to be noticed within a test.
+pub(crate) fn quick() -> Limits {
+    Limits {
+        idle: Duration::from_millis(1500),
+        suspect: Duration::from_millis(900),
+        keep_alive: Duration::from_millis(300),
+        probe: Duration::from_millis(100),
+        backoff: (Duration::from_millis(20), Duration::from_millis(200)),
+        ..Limits::default()
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) kind: TransportKind,
+    pub(crate) authority: Authority,
+    pub(crate) hub: MemoryHub,
+    pub(crate) service: Arc<Service>,
+    pub(crate) limits: Limits,
+    pub(crate) server: Option<Server>,
+    pub(crate) address: SocketAddr,
+}
+
+impl World {
+    pub(crate) async fn new(kind: TransportKind, limits: Limits) -> Self {
+        let domain = TrustDomain::parse("test.example").unwrap();
+        let server = domain.member("operator").unwrap();
+        let authority = Authority::generate(domain, SystemTime::now(), 24 * HOUR).unwrap();
+        let mut world = Self {
+            kind,
+            authority,
+            hub: MemoryHub::new(server),
+            service: Service::new(),
+            limits,
+            server: None,
+            address: local(),
+        };
+        world.start().await;
+        world
+    }
+
+    /// Starts the server, on the address of the one before it.
+    pub(crate) async fn start(&mut self) {
+        let identity = self.identity("operator");
+        let builder = Server::builder(identity, self.service.clone()).limits(self.limits.clone());
+        let server = match self.kind {
+            TransportKind::Memory => builder.memory(&self.hub).start().await.unwrap(),
+            TransportKind::Quic => builder.listen_quic(self.address).start().await.unwrap(),
+        };
+        self.address = server.local_addr().unwrap_or(self.address);
+        self.server = Some(server);
+    }
+
+    pub(crate) fn id(&self, path: &str) -> SpiffeId {
+        self.authority.trust_domain().member(path).unwrap()
+    }
+
+    pub(crate) fn bundle(&self) -> TrustBundle {
+        let domain = self.authority.trust_domain().clone();
+        TrustBundle::from_pem(domain, &self.authority.root_pem()).unwrap()
+    }
+
+    pub(crate) fn identity(&self, path: &str) -> IdentityStore {
+        let now = SystemTime::now();
+        let credentials = self
+            .authority
+            .credentials(&self.id(path), &[], now, HOUR)
+            .unwrap();
+        IdentityStore::new(credentials, self.bundle())
+    }
+
+    pub(crate) fn dialer(&self, path: &str) -> DialerBuilder {
+        let builder = Dialer::builder(self.identity(path))
+            .limits(self.limits.clone())
+            .expect_peer(self.id("operator"));
+        match self.kind {
+            TransportKind::Memory => builder.memory(&self.hub, self.id(path)),
+            TransportKind::Quic => builder.quic(self.address),
+        }
+    }
+
+    pub(crate) async fn dial(&self, path: &str) -> Session {
+        self.dialer(path)
+            .connect(Duration::from_secs(50))
+            .await
+            .unwrap()
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        self.server.as_ref().unwrap()
+    }
+}
+
+pub(crate) async fn echo(session: &Session, text: &'static str) -> Result<Bytes, CallError> {
+    let body = Bytes::from_static(text.as_bytes());
+    session
+        .call(crate::service::ECHO, body, options().idempotent())
+        .await
+}
+
+pub(crate) async fn call(session: &Session, method: Method) -> Result<Bytes, CallError> {
+    session.call(method, Bytes::new(), options()).await
+}
+
+pub(crate) async fn link(session: &Session, wanted: Link) {
+    let mut links = session.link();
+    in_time("a link state", links.wait_for(|link| *link == wanted))
+        .await
+        .unwrap();
+}
