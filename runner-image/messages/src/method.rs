@@ -11,7 +11,8 @@ pub const JOB_OFFER: u32 = 16;
 pub const JOB_CANCEL: u32 = 17;
 /// Agent -> hub: [`crate::Progress`] -> [`crate::Empty`].
 pub const JOB_PROGRESS: u32 = 32;
-/// Agent -> hub: [`crate::JobResult`] -> [`crate::Empty`], answered only when the result is durable.
+/// Agent -> hub: [`crate::JobResult`] -> [`crate::Empty`], answered only when the result is
+/// durable.
 pub const JOB_RESULT: u32 = 33;
 /// Agent -> hub stream, head [`crate::LogOpen`]: the hub sends [`crate::LogAck`] first; the agent
 /// sends [`crate::LogMessage`]s; the hub acknowledges each durable batch.

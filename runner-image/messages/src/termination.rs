@@ -11,8 +11,8 @@ const PREFIX: &str = "rustci-result:";
 const LIMIT: usize = 4096;
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// Text of a result. What does not fit goes: first the outputs (a job that has outputs then counts as
-/// failed in set-up), then the steps.
+/// Text of a result. What does not fit goes: first the outputs (a job that has outputs then
+/// counts as failed in set-up), then the steps.
 pub fn encode(result: &JobResult) -> String {
     let mut short = result.clone();
     let text = hex(&short);
