@@ -136,6 +136,8 @@ impl Job {
                 grace_ms: u64::try_from(cancel.grace.as_millis()).unwrap_or(u64::MAX),
             })),
             Some(_) => None,
+            // An attempt that the status knows as ended must not start any more.
+            None if *self.durable.borrow() => None,
             None if self.accepted_at.is_none() => Some(Delivery::Offer(self.offer.clone())),
             None => None,
         }

@@ -293,3 +293,14 @@ fn a_forgotten_run_keeps_only_that_its_durable_jobs_are_over() {
         Some(Code::Unavailable)
     );
 }
+
+#[test]
+fn an_attempt_that_is_acknowledged_as_ended_is_not_offered_any_more() {
+    let mut board = board();
+    let (oak, place) = (key("oak", 5), agent("grove/agent/a"));
+    expect(&mut board, "grove/agent/a", &oak);
+    board.acknowledge(&oak);
+    assert!(board.due(&place).is_empty());
+    board.cancel(&oak, CancelReason::Cancelled, WAIT);
+    assert_eq!(board.due(&place).len(), 1, "a cancel still reaches it");
+}
