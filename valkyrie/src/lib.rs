@@ -1,6 +1,8 @@
 //! Valkyrie: sessions with calls and duplex streams over QUIC, under mutual TLS.
 //! Must not know what its payloads mean: it carries bytes and authenticates peers.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
+
 pub mod error;
 pub mod identity;
 pub mod limits;

@@ -1,6 +1,8 @@
 //! Sessions over real transports: the same behaviour over memory and QUIC, refusals, cuts.
 //! Must not assert on time: every wait is for an event.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 #[path = "sessions/conformance.rs"]
 mod conformance;
 #[path = "sessions/cuts.rs"]

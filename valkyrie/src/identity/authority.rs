@@ -191,3 +191,6 @@ fn dated(now: SystemTime, end: SystemTime) -> CertificateParams {
     params.not_after = epoch + since_epoch(end);
     params
 }
+
+#[cfg(test)]
+mod tests;
