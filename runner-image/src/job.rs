@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::config::AgentConfig;
 use crate::course::{Course, StepVerdict};
 use crate::log::StepLog;
+use crate::memory;
 use crate::outputs;
 use crate::spool::LogReader;
 use crate::step::{self, StepEnd, StepError, StepLimits};
@@ -120,10 +121,16 @@ impl<'a> Job<'a> {
             drain: self.config.drain,
         };
         let command = place.command(index, step);
+        let kills = memory::oom_kills();
         let ended = step::run(&command, &place.processes, &mut log, limits, &mut self.stop).await;
+        let starved = memory::oom_kills() > kills;
         let log_end = log.close();
         let own_time = own_deadline.is_some() && limits.deadline == own_deadline;
         let (mut verdict, mut ending) = self.judge(step, ended, own_time);
+        if starved && verdict.phase == StepPhase::Failed {
+            // The planner knows the failure by these first words.
+            verdict.message = format!("out of memory: {}", verdict.message);
+        }
         match self.outputs(place, index, step) {
             Ok(outputs) => course.add_outputs(outputs),
             Err(message) if ending.is_none() => {

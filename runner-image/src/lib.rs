@@ -15,6 +15,7 @@ mod job;
 pub mod local;
 pub mod log;
 pub mod mask;
+mod memory;
 pub mod outputs;
 pub mod process;
 mod report;

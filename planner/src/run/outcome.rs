@@ -169,6 +169,16 @@ fn by_result(attempt: &Attempt<'_>, agent: &AgentFact, result: &JobResult) -> Ju
         JobOutcome::JobTimedOut => job_timed_out(attempt),
         JobOutcome::Cancelled | JobOutcome::RunTimedOut => return by_interruption(attempt, result),
         JobOutcome::Setup => {
+            // An agent that was stopped from outside knows less of it than its place does.
+            if let Some(
+                PlacePhase::Deleting {
+                    reason, message, ..
+                }
+                | PlacePhase::Gone { reason, message },
+            ) = attempt.place
+            {
+                return ended(attempt, interrupted(reason, message));
+            }
             let message = or(&result.message, "its agent could not run the steps");
             Ending::failed(
                 JobReason::SetupFailed,
