@@ -42,6 +42,7 @@ pub(crate) enum Ended {
         reason: String,
     },
     /// TLS or a certificate was refused, by either side.
+    #[cfg(feature = "quic")]
     Tls(String),
     /// The network or the peer's process broke it.
     Broken(String),
@@ -58,6 +59,7 @@ impl std::fmt::Display for Ended {
                 let side = if *by_peer { "the peer" } else { "this side" };
                 write!(f, "{side} closed the connection ({code:?}) {reason}")
             }
+            #[cfg(feature = "quic")]
             Ended::Tls(why) => write!(f, "TLS failed: {why}"),
             Ended::Broken(why) => write!(f, "the connection broke: {why}"),
         }
@@ -129,8 +131,7 @@ impl Connection {
                 quic.set_max_concurrent_bi_streams(streams.into());
                 quic.set_receive_window(quic::tuning::CONNECTION_WINDOW.into());
             }
-            // A memory peer has been allowed its streams from the start.
-            Connection::Memory(_) => {}
+            Connection::Memory(memory) => memory.admit(streams),
         }
     }
 
@@ -213,7 +214,7 @@ impl SendHalf {
         match &self.kind {
             #[cfg(feature = "quic")]
             SendKind::Quic(send) => drop(send.set_priority(priority)),
-            SendKind::Memory(_) => {}
+            SendKind::Memory(send) => send.set_priority(priority),
         }
     }
 

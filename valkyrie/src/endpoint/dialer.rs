@@ -1,6 +1,7 @@
 //! The dialing side: connects, and connects again.
 //! Must not give up a session that is not over.
 
+#[cfg(feature = "quic")]
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -200,6 +201,11 @@ impl Driver {
             Some(Target::Memory(hub, claimed)) => {
                 if expected.is_some_and(|expected| expected != hub.server()) {
                     let detail = format!("the server is {}, not the expected one", hub.server());
+                    return Err(CallError::new(Code::Unauthenticated, detail));
+                }
+                let domain = self.settings.identity.bundle().trust_domain().clone();
+                if *hub.server().trust_domain() != domain {
+                    let detail = format!("{} is not in {domain}", hub.server());
                     return Err(CallError::new(Code::Unauthenticated, detail));
                 }
                 let streams = self.settings.limits.streams;
@@ -458,6 +464,7 @@ struct Carried {
 /// How an attempt failed whose connection ended.
 fn refusal(ended: &Ended) -> CallError {
     match ended {
+        #[cfg(feature = "quic")]
         Ended::Tls(why) => CallError::new(Code::Unauthenticated, why.clone()),
         other => CallError::unavailable(other.to_string()),
     }

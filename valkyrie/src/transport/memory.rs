@@ -204,6 +204,9 @@ impl MemoryConnection {
         Ok((send, RecvHalf::new(RecvKind::Memory(recv))))
     }
 
+    /// A memory peer has been allowed its streams from the start.
+    pub(super) fn admit(&self, _streams: u32) {}
+
     pub(super) fn close(&self, code: CloseCode, reason: &str) {
         self.shared.end(End::Closed {
             by: self.side,

@@ -116,6 +116,9 @@ impl MemorySend {
         Ok(had_room)
     }
 
+    /// Streams in memory do not compete for a link.
+    pub(crate) fn set_priority(&self, _priority: i32) {}
+
     pub(crate) fn finish(&mut self) -> Result<(), StreamError> {
         self.pipe.state.lock().finished = true;
         self.pipe.readable.notify_one();
