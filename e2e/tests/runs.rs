@@ -300,3 +300,57 @@ async fn one_job_is_one_pod_of_the_run_and_goes_with_it() -> Result<()> {
     })
     .await
 }
+
+#[tokio::test]
+async fn who_may_only_read_runs_reads_their_logs() -> Result<()> {
+    TestNamespace::with("reader", |namespace| async move {
+        namespace
+            .apply(&pipeline("reader", "", "echo for your eyes"))
+            .await?;
+        let run = namespace.start("reader").await?;
+        namespace.ended(&run, LIMIT).await?;
+        namespace
+            .kubectl(&["create", "serviceaccount", "reader"])
+            .await?;
+        let role = ["create", "role", "reader", "--verb=get,list,watch"];
+        let resource = "--resource=pipelineruns.rustci.dev";
+        namespace
+            .kubectl(&[&role[..], &[resource]].concat())
+            .await?;
+        let user = format!("--serviceaccount={}:reader", namespace.name);
+        namespace
+            .kubectl(&["create", "rolebinding", "reader", "--role=reader", &user])
+            .await?;
+        let token = namespace.kubectl(&["create", "token", "reader"]).await?;
+        let text = std::fs::read_to_string(e2e::cluster::kubeconfig()?)?;
+        let mut config: serde_yaml::Value = serde_yaml::from_str(&text)?;
+        config["users"][0]["user"] = serde_yaml::to_value(
+            [("token", token.trim())]
+                .into_iter()
+                .collect::<std::collections::BTreeMap<_, _>>(),
+        )?;
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), serde_yaml::to_string(&config)?)?;
+        let output = rustci_in_cluster()?
+            .env("KUBECONFIG", file.path())
+            .args([
+                "logs",
+                &run,
+                "--raw",
+                "--job",
+                "only",
+                "-n",
+                &namespace.name,
+            ])
+            .output()
+            .await?;
+        ensure!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        ensure!(output.stdout == b"for your eyes\n");
+        Ok(())
+    })
+    .await
+}
