@@ -1,5 +1,6 @@
 //! Real work in both modes: clone a repository over the network, build a program, test it.
 
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use tokio::process::{Child, Command};
 
 const LIMIT: Duration = Duration::from_secs(300);
 
-fn checkout() -> std::path::PathBuf {
-    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+fn checkout() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("e2e's parent")
         .to_owned()
@@ -57,17 +58,14 @@ impl GitServer {
             ensure!(status.success(), "git {arguments:?}: {status}");
         }
         let port = free_port(&address)?;
-        let daemon = Command::new("git")
-            .args([
-                "daemon",
-                "--reuseaddr",
-                "--export-all",
-                "--log-destination=stderr",
-            ])
+        let daemon = Command::new(git_daemon().await?)
+            .args(["--reuseaddr", "--export-all", "--log-destination=none"])
             .arg(format!("--listen={address}"))
             .arg(format!("--port={port}"))
             .arg(format!("--base-path={}", folder.path().display()))
             .arg(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()?;
@@ -92,6 +90,14 @@ impl GitServer {
             url,
         })
     }
+}
+
+/// The daemon itself: `git daemon` would leave it behind when killed.
+async fn git_daemon() -> Result<PathBuf> {
+    let output = Command::new("git").arg("--exec-path").output().await?;
+    ensure!(output.status.success(), "git --exec-path: {}", output.status);
+    let folder = String::from_utf8(output.stdout)?;
+    Ok(Path::new(folder.trim_end()).join("git-daemon"))
 }
 
 fn free_port(address: &str) -> Result<u16> {
