@@ -2,7 +2,6 @@
 //! Must not behave differently from the cluster where the difference can be avoided.
 
 mod agent;
-mod convert;
 mod driver;
 mod folder;
 mod places;

@@ -5,7 +5,6 @@
 
 pub mod authority;
 pub mod caches;
-pub mod convert;
 pub mod endpoint;
 pub mod events;
 pub mod http;

@@ -46,6 +46,7 @@ const PURE: &[(&str, &[&str], &[&str])] = &[
         &["kube-core", "runner-messages", "crds", "ring"],
     ),
     ("hub", &[], &["kube-core", "crds", "planner"]),
+    ("dispatch", &[], &["kube-client", "kube-runtime", "axum"]),
     (
         "runner",
         &[],

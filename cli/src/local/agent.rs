@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hub::{AgentFacts, Hub, HubConfig, HubEvent, IssuedIdentity, Issuer};
-use jiff::Timestamp;
-use planner::run::{AgentFact, StepFact};
+use hub::{Hub, HubConfig, HubEvent, IssuedIdentity, Issuer};
+use planner::run::AgentFact;
 use runner::environment::Environment;
 use runner::local::LocalAgent;
 use storage::Logs;
@@ -17,7 +16,6 @@ use tokio::sync::{mpsc, watch};
 use valkyrie::endpoint::{CallError, Code, MemoryHub, Server};
 use valkyrie::identity::{IdentityStore, SpiffeId, TrustBundle};
 
-use super::convert;
 use super::prepare::NAMESPACE;
 use crate::failure::{Failure, chain};
 
@@ -122,71 +120,15 @@ pub(super) async fn run(plan: AgentPlan, stop: watch::Receiver<bool>) -> Result<
 
 /// What the hub knows of a run's attempts, for the planner.
 pub(super) fn facts(hub: &Hub, run_uid: &str) -> Vec<AgentFact> {
-    hub.facts(run_uid).iter().map(fact).collect()
-}
-
-fn fact(facts: &AgentFacts) -> AgentFact {
-    let AgentFacts {
-        key,
-        connected,
-        accepted_at,
-        steps,
-        result,
-    } = facts;
-    AgentFact {
-        job: key.job.clone(),
-        attempt: key.attempt,
-        fence: key.fence,
-        connected: *connected,
-        accepted_at: accepted_at.and_then(|time| Timestamp::try_from(time).ok()),
-        steps: in_order(result.as_ref().map_or(steps, |result| &result.steps)),
-        result: result.as_ref().map(convert::result),
-    }
-}
-
-/// Steps at their indexes; those that were not reported are pending.
-fn in_order(reports: &[runner_messages::StepReport]) -> Vec<StepFact> {
-    let count = reports
+    hub.facts(run_uid)
         .iter()
-        .map(|report| report.index as usize + 1)
-        .max()
-        .unwrap_or(0);
-    let mut facts = vec![StepFact::default(); count.min(runner_messages::MAX_STEPS)];
-    for report in reports {
-        if let Some(fact) = facts.get_mut(report.index as usize) {
-            *fact = convert::step_fact(report);
-        }
-    }
-    facts
+        .map(dispatch::agent_fact)
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use planner::run::StepPhase;
-    use runner_messages::StepReport;
-
     use super::*;
-
-    #[test]
-    fn steps_stand_at_their_indexes_whatever_was_reported() {
-        let report = |index| StepReport {
-            index,
-            state: runner_messages::StepPhase::Running.into(),
-            ..StepReport::default()
-        };
-        let phases: Vec<_> = in_order(&[report(2)])
-            .iter()
-            .map(|fact| fact.phase)
-            .collect();
-        assert_eq!(
-            phases,
-            [StepPhase::Pending, StepPhase::Pending, StepPhase::Running]
-        );
-        assert_eq!(
-            in_order(&[report(u32::MAX)]).len(),
-            runner_messages::MAX_STEPS
-        );
-    }
 
     #[test]
     fn every_attempt_has_its_own_id() {

@@ -12,11 +12,11 @@ use planner::run::{Action, Observed, PipelineFact, PoolFact, Settings};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use super::agent;
 use super::folder::RunFolder;
 use super::places::Places;
 use super::prepare::POOL;
 use super::signals::Stops;
-use super::{agent, convert};
 use crate::verdict::Verdict;
 use crate::view::Update;
 
@@ -127,16 +127,16 @@ impl Driver {
             Action::Offer(offer) => {
                 let id = agent::id(&offer.key.job, offer.key.attempt);
                 self.hub
-                    .expect(id, convert::offer(&offer, self.settings.cancel_grace));
+                    .expect(id, dispatch::offer(&offer, self.settings.cancel_grace));
                 false
             }
             Action::Cancel { key, reason, grace } => {
-                let reason = convert::cancel_reason(reason);
-                self.hub.cancel(&convert::key(&key), reason, grace);
+                let reason = dispatch::cancel_reason(reason);
+                self.hub.cancel(&dispatch::key(&key), reason, grace);
                 false
             }
             Action::Acknowledge { key } => {
-                self.hub.acknowledge(&convert::key(&key));
+                self.hub.acknowledge(&dispatch::key(&key));
                 false
             }
         }

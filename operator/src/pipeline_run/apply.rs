@@ -14,7 +14,7 @@ use super::memory::PlaceMemory;
 use super::observe::Facts;
 use super::{Context, FIELD_MANAGER, RunError};
 use crate::caches::controlling_run;
-use crate::{convert, identity, pod};
+use crate::{identity, pod};
 
 /// Does all of them, in order; an error does not keep the others from being done.
 pub(super) async fn apply(
@@ -33,12 +33,12 @@ pub(super) async fn apply(
                 Ok(())
             }
             Action::Cancel { key, reason, grace } => {
-                let reason = convert::cancel_reason(*reason);
-                context.hub.cancel(&convert::key(key), reason, *grace);
+                let reason = dispatch::cancel_reason(*reason);
+                context.hub.cancel(&dispatch::key(key), reason, *grace);
                 Ok(())
             }
             Action::Acknowledge { key } => {
-                context.hub.acknowledge(&convert::key(key));
+                context.hub.acknowledge(&dispatch::key(key));
                 Ok(())
             }
         };
@@ -165,7 +165,7 @@ fn expect(facts: &Facts, offer: &OfferSpec, context: &Context) {
     };
     match identity::agent(&context.trust_domain, &facts.namespace, &uid) {
         Ok(place) => {
-            let offer = convert::offer(offer, context.settings.cancel_grace);
+            let offer = dispatch::offer(offer, context.settings.cancel_grace);
             context.hub.expect(place, offer);
         }
         Err(error) => {

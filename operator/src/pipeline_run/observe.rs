@@ -19,7 +19,6 @@ use super::memory::PlaceMemory;
 use super::phase::{disruption, place_phase, termination_message};
 use super::{Context, RunError};
 use crate::caches::{controlling_run, is_finished};
-use crate::convert;
 
 /// How long a created pod may take to be seen in the cache before it is looked up.
 const CACHE_PATIENCE: Duration = Duration::from_secs(5);
@@ -81,7 +80,7 @@ pub(super) async fn observe(
         .hub
         .facts(&uid)
         .iter()
-        .map(convert::agent_fact)
+        .map(dispatch::agent_fact)
         .collect();
     merge(&mut agents, ended);
     let pipeline = run.spec.pipeline_ref.as_ref().and_then(|reference| {
@@ -166,7 +165,7 @@ async fn places(
         let (phase, pod) = place(run, uid, job, name, context).await?;
         if let Some(message) = pod.as_deref().and_then(termination_message) {
             let result = runner_messages::termination::decode(message);
-            ended.extend(result.as_ref().and_then(convert::terminated_fact));
+            ended.extend(result.as_ref().and_then(dispatch::terminated_fact));
         }
         places.extend(phase.map(|phase| PlaceFact {
             job: job.name.clone(),

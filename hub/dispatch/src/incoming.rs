@@ -1,107 +1,14 @@
-//! Between the planner's words and those of agents and hub.
+//! From what agents and hub report to the planner's facts.
 //! Must not decide anything.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use hub::AgentFacts;
 use jiff::Timestamp;
 use planner::run as plan;
 use runner_messages as wire;
 
-/// An attempt for the wire.
-pub fn key(key: &plan::JobKey) -> wire::JobKey {
-    let plan::JobKey {
-        namespace,
-        run,
-        run_uid,
-        job,
-        attempt,
-        fence,
-    } = key;
-    wire::JobKey {
-        namespace: namespace.clone(),
-        run: run.clone(),
-        run_uid: run_uid.clone(),
-        job: job.clone(),
-        attempt: *attempt,
-        fence: *fence,
-    }
-}
-
-/// An offer for the wire.
-pub fn offer(offer: &plan::OfferSpec, stop_grace: Duration) -> wire::Offer {
-    let plan::OfferSpec {
-        key: job,
-        place: _,
-        steps,
-        timeout,
-        workdir,
-        base_env,
-    } = offer;
-    wire::Offer {
-        job: Some(key(job)),
-        steps: steps.iter().map(step).collect(),
-        timeout_ms: millis(*timeout),
-        workdir: workdir.clone(),
-        base_env: base_env.iter().map(env).collect(),
-        stop_grace_ms: millis(stop_grace),
-    }
-}
-
-fn step(step: &plan::StepOffer) -> wire::StepSpec {
-    let plan::StepOffer {
-        name,
-        script,
-        shell,
-        workdir,
-        env: variables,
-        timeout,
-    } = step;
-    wire::StepSpec {
-        name: name.clone(),
-        script: script.clone(),
-        shell: shell.clone(),
-        workdir: workdir.clone(),
-        env: variables.iter().map(env).collect(),
-        timeout_ms: timeout.map_or(0, millis),
-    }
-}
-
-fn env(entry: &plan::EnvEntry) -> wire::EnvEntry {
-    let plan::EnvEntry {
-        name,
-        value,
-        secret,
-    } = entry;
-    let source = match value {
-        plan::EnvValue::Literal(value) => wire::EnvSource::Value(value.clone()),
-        plan::EnvValue::FromAgentEnv(name) => wire::EnvSource::FromAgentEnv(name.clone()),
-    };
-    wire::EnvEntry {
-        name: name.clone(),
-        source: Some(source),
-        secret: *secret,
-    }
-}
-
-/// Whole milliseconds, and never the 0 that means none.
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis())
-        .unwrap_or(u64::MAX)
-        .max(1)
-}
-
-/// Why an attempt is stopped, for the wire. The planner keeps the finer reason itself.
-pub fn cancel_reason(reason: plan::CancelReason) -> wire::CancelReason {
-    match reason {
-        plan::CancelReason::Cancelled => wire::CancelReason::Cancelled,
-        plan::CancelReason::RunTimeout | plan::CancelReason::JobTimeout => {
-            wire::CancelReason::RunTimeout
-        }
-    }
-}
-
-/// What the hub knows of an attempt, for the planner.
+/// What the hub knows of an attempt.
 pub fn agent_fact(facts: &AgentFacts) -> plan::AgentFact {
     let AgentFacts {
         key,
@@ -116,12 +23,12 @@ pub fn agent_fact(facts: &AgentFacts) -> plan::AgentFact {
         fence: key.fence,
         connected: *connected,
         accepted_at: accepted_at.and_then(timestamp),
-        steps: steps.iter().map(step_fact).collect(),
+        steps: in_order(result.as_ref().map_or(steps, |result| &result.steps)),
         result: result.as_ref().map(job_result),
     }
 }
 
-/// What a termination message tells of an attempt, for the planner.
+/// What the agent's last words tell of an attempt, without a hub; `None` when they name no job.
 pub fn terminated_fact(result: &wire::JobResult) -> Option<plan::AgentFact> {
     let key = result.job.as_ref()?;
     Some(plan::AgentFact {
@@ -130,9 +37,25 @@ pub fn terminated_fact(result: &wire::JobResult) -> Option<plan::AgentFact> {
         fence: key.fence,
         connected: false,
         accepted_at: None,
-        steps: result.steps.iter().map(step_fact).collect(),
+        steps: in_order(&result.steps),
         result: Some(job_result(result)),
     })
+}
+
+/// Steps at their indexes; those that were not reported are pending.
+fn in_order(reports: &[wire::StepReport]) -> Vec<plan::StepFact> {
+    let count = reports
+        .iter()
+        .map(|report| report.index as usize + 1)
+        .max()
+        .unwrap_or(0);
+    let mut facts = vec![plan::StepFact::default(); count.min(wire::MAX_STEPS)];
+    for report in reports {
+        if let Some(fact) = facts.get_mut(report.index as usize) {
+            *fact = step_fact(report);
+        }
+    }
+    facts
 }
 
 fn step_fact(report: &wire::StepReport) -> plan::StepFact {
@@ -184,4 +107,55 @@ fn job_result(result: &wire::JobResult) -> plan::JobResult {
 
 fn timestamp(time: SystemTime) -> Option<Timestamp> {
     Timestamp::try_from(time).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_of_a_newer_agent_is_a_failed_setup() {
+        let unknown = wire::JobResult {
+            outcome: 99,
+            ..wire::JobResult::default()
+        };
+        assert_eq!(job_result(&unknown).outcome, plan::JobOutcome::Setup);
+    }
+
+    #[test]
+    fn times_of_zero_are_no_times() {
+        let report = wire::StepReport {
+            state: wire::StepPhase::Running.into(),
+            started_unix_ms: 1_500,
+            ..wire::StepReport::default()
+        };
+        let fact = step_fact(&report);
+        assert_eq!(fact.started_at, Timestamp::from_millisecond(1_500).ok());
+        assert_eq!(
+            (fact.ended_at, fact.phase),
+            (None, plan::StepPhase::Running)
+        );
+    }
+
+    #[test]
+    fn steps_stand_at_their_indexes_whatever_was_reported() {
+        let report = |index| wire::StepReport {
+            index,
+            state: wire::StepPhase::Running.into(),
+            ..wire::StepReport::default()
+        };
+        let phases: Vec<_> = in_order(&[report(2)])
+            .iter()
+            .map(|fact| fact.phase)
+            .collect();
+        assert_eq!(
+            phases,
+            [
+                plan::StepPhase::Pending,
+                plan::StepPhase::Pending,
+                plan::StepPhase::Running
+            ]
+        );
+        assert_eq!(in_order(&[report(u32::MAX)]).len(), wire::MAX_STEPS);
+    }
 }

@@ -1,14 +1,13 @@
-//! Between the planner's words and the agent's.
+//! From the planner's words to the agent's.
 //! Must not decide anything.
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use planner::run as plan;
 use runner_messages as wire;
 
 /// An attempt for the wire.
-pub(super) fn key(key: &plan::JobKey) -> wire::JobKey {
+pub fn key(key: &plan::JobKey) -> wire::JobKey {
     let plan::JobKey {
         namespace,
         run,
@@ -28,7 +27,7 @@ pub(super) fn key(key: &plan::JobKey) -> wire::JobKey {
 }
 
 /// An offer for the wire.
-pub(super) fn offer(offer: &plan::OfferSpec, stop_grace: Duration) -> wire::Offer {
+pub fn offer(offer: &plan::OfferSpec, stop_grace: Duration) -> wire::Offer {
     let plan::OfferSpec {
         key: job,
         place: _,
@@ -91,61 +90,12 @@ fn millis(duration: Duration) -> u64 {
 }
 
 /// Why an attempt is stopped, for the wire. The planner keeps the finer reason itself.
-pub(super) fn cancel_reason(reason: plan::CancelReason) -> wire::CancelReason {
+pub fn cancel_reason(reason: plan::CancelReason) -> wire::CancelReason {
     match reason {
         plan::CancelReason::Cancelled => wire::CancelReason::Cancelled,
         plan::CancelReason::RunTimeout | plan::CancelReason::JobTimeout => {
             wire::CancelReason::RunTimeout
         }
-    }
-}
-
-/// A step for the planner.
-pub(super) fn step_fact(report: &wire::StepReport) -> plan::StepFact {
-    let at = |millis: i64| {
-        (millis > 0)
-            .then(|| Timestamp::from_millisecond(millis).ok())
-            .flatten()
-    };
-    let phase = match report.state() {
-        wire::StepPhase::Pending => plan::StepPhase::Pending,
-        wire::StepPhase::Running => plan::StepPhase::Running,
-        wire::StepPhase::Succeeded => plan::StepPhase::Succeeded,
-        wire::StepPhase::Failed => plan::StepPhase::Failed,
-        wire::StepPhase::Skipped => plan::StepPhase::Skipped,
-        wire::StepPhase::Cancelled => plan::StepPhase::Cancelled,
-        wire::StepPhase::TimedOut => plan::StepPhase::TimedOut,
-    };
-    plan::StepFact {
-        phase,
-        exit_code: report.exit_code,
-        signal: report.signal,
-        started_at: at(report.started_unix_ms),
-        ended_at: at(report.ended_unix_ms),
-        message: report.message.clone(),
-    }
-}
-
-/// A result for the planner.
-pub(super) fn result(result: &wire::JobResult) -> plan::JobResult {
-    let outcome = match result.outcome() {
-        wire::Outcome::Succeeded => plan::JobOutcome::Succeeded,
-        wire::Outcome::StepFailed => plan::JobOutcome::StepFailed,
-        wire::Outcome::StepTimedOut => plan::JobOutcome::StepTimedOut,
-        wire::Outcome::JobTimedOut => plan::JobOutcome::JobTimedOut,
-        wire::Outcome::Cancelled => plan::JobOutcome::Cancelled,
-        wire::Outcome::RunTimedOut => plan::JobOutcome::RunTimedOut,
-        wire::Outcome::Setup | wire::Outcome::Unspecified => plan::JobOutcome::Setup,
-    };
-    let outputs = result.outputs.iter().map(|output| plan::StepOutput {
-        step: output.step.clone(),
-        name: output.name.clone(),
-        value: output.value.clone(),
-    });
-    plan::JobResult {
-        outcome,
-        message: result.message.clone(),
-        outputs: outputs.collect(),
     }
 }
 
@@ -212,29 +162,5 @@ mod tests {
     #[test]
     fn a_limit_below_a_millisecond_is_still_a_limit() {
         assert_eq!(millis(Duration::from_micros(3)), 1);
-    }
-
-    #[test]
-    fn an_outcome_of_a_newer_agent_is_a_failed_setup() {
-        let unknown = wire::JobResult {
-            outcome: 99,
-            ..wire::JobResult::default()
-        };
-        assert_eq!(result(&unknown).outcome, plan::JobOutcome::Setup);
-    }
-
-    #[test]
-    fn times_of_zero_are_no_times() {
-        let report = wire::StepReport {
-            state: wire::StepPhase::Running.into(),
-            started_unix_ms: 1_500,
-            ..wire::StepReport::default()
-        };
-        let fact = step_fact(&report);
-        assert_eq!(fact.started_at, Timestamp::from_millisecond(1_500).ok());
-        assert_eq!(
-            (fact.ended_at, fact.phase),
-            (None, plan::StepPhase::Running)
-        );
     }
 }
