@@ -33,6 +33,21 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code that has a meaning here, for tests and tools.
+    pub const KNOWN: [Code; 11] = [
+        Code::Cancelled,
+        Code::InvalidArgument,
+        Code::DeadlineExceeded,
+        Code::NotFound,
+        Code::PermissionDenied,
+        Code::Unauthenticated,
+        Code::FailedPrecondition,
+        Code::ResourceExhausted,
+        Code::Unimplemented,
+        Code::Unavailable,
+        Code::Internal,
+    ];
+
     /// The number on the wire.
     pub fn number(self) -> u32 {
         match self {
@@ -53,20 +68,10 @@ impl Code {
 
     /// The code of a number from the wire; never fails.
     pub fn from_number(number: u32) -> Self {
-        match number {
-            1 => Code::Cancelled,
-            2 => Code::InvalidArgument,
-            3 => Code::DeadlineExceeded,
-            4 => Code::NotFound,
-            5 => Code::PermissionDenied,
-            6 => Code::Unauthenticated,
-            7 => Code::FailedPrecondition,
-            8 => Code::ResourceExhausted,
-            9 => Code::Unimplemented,
-            10 => Code::Unavailable,
-            11 => Code::Internal,
-            number => Code::Unknown(number),
-        }
+        let known = Self::KNOWN
+            .into_iter()
+            .find(|known| known.number() == number);
+        known.unwrap_or(Code::Unknown(number))
     }
 }
 

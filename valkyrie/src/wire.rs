@@ -36,10 +36,10 @@ pub enum WireError {
     #[error("more than {0} unknown frames in a row")]
     TooManySkipped(u32),
     /// A known frame where it does not belong.
-    #[error("unexpected {0:?} frame")]
+    #[error("unexpected {} frame", .0.name())]
     Unexpected(FrameType),
     /// A payload that is not the message of its frame type.
-    #[error("bad {frame:?} message: {why}")]
+    #[error("bad {} message: {why}", .frame.name())]
     Message {
         /// The frame it came in.
         frame: FrameType,

@@ -98,6 +98,11 @@ impl Line {
         self.drain.lock().may_start()
     }
 
+    /// Where the peer said to go instead, once it has announced its end.
+    pub(super) fn successor(&self) -> Option<String> {
+        self.drain.lock().successor().map(str::to_owned)
+    }
+
     fn opened(self: &Arc<Self>) -> Open {
         self.open.send_modify(|open| *open += 1);
         Open(self.clone())
@@ -199,9 +204,9 @@ impl Line {
     }
 
     /// Tells the peer, waits until nothing is open or the time is over.
-    pub(super) async fn drain(&self, within: Duration) {
+    pub(super) async fn drain(&self, within: Duration, successor: &str) {
         let now = Instant::now();
-        let goaway = self.drain.lock().begin(within, now);
+        let goaway = self.drain.lock().begin(within, successor, now);
         // A full queue means that the peer has been told already.
         let _ = self.orders.try_send(control::Order::Goaway(goaway));
         let mut open = self.open.subscribe();

@@ -87,7 +87,14 @@ impl Server {
 
     /// Accepts nothing new, tells every peer to go elsewhere, lets running calls end until the
     /// deadline, then closes. Peers keep their sessions and try to resume.
-    pub async fn shutdown(mut self, deadline: Duration) {
+    pub async fn shutdown(self, deadline: Duration) {
+        self.hand_over(deadline, "").await;
+    }
+
+    /// The same, and tells peers where to go instead; see [`Session::successor`].
+    ///
+    /// [`Session::successor`]: super::Session::successor
+    pub async fn hand_over(mut self, deadline: Duration, successor: &str) {
         // Only the listeners and the sweep run here; connections have tasks of their own.
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
@@ -100,8 +107,9 @@ impl Server {
         };
         let mut drains = JoinSet::new();
         for line in lines {
+            let successor = successor.to_owned();
             drains.spawn(async move {
-                line.drain(deadline).await;
+                line.drain(deadline, &successor).await;
                 line.close(CloseCode::GoingAway, "the server goes away");
             });
         }

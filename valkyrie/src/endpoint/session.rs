@@ -272,6 +272,12 @@ impl Session {
         Ok(line.stream(method, class, head).await?)
     }
 
+    /// Where the peer said to go instead, when it has announced the end of the connection and
+    /// named a successor. A hint: whoever is there must prove its id.
+    pub fn successor(&self) -> Option<String> {
+        self.shared.current()?.successor()
+    }
+
     /// The state of the connection, and its changes.
     pub fn link(&self) -> watch::Receiver<Link> {
         self.shared.link.subscribe()
@@ -280,7 +286,7 @@ impl Session {
     /// Starts nothing new, lets running calls and streams end until the deadline, then closes.
     pub async fn drain(&self, deadline: Duration) {
         if let Some(line) = self.shared.current() {
-            line.drain(deadline).await;
+            line.drain(deadline, "").await;
         }
         self.close("drained");
     }

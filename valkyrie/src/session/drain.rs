@@ -3,13 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::wire::message::{Goaway, millis};
+use crate::wire::message::{Goaway, MAX_SUCCESSOR, millis};
 
 /// How far a connection is with its end.
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
     ours: Option<Instant>,
-    theirs: bool,
+    theirs: Option<Goaway>,
 }
 
 /// What to do about a drain now.
@@ -25,24 +25,35 @@ pub enum DrainStep {
 
 impl Drain {
     /// Begins to drain; returns what to tell the peer. A second call can only shorten the
-    /// deadline.
-    pub fn begin(&mut self, within: Duration, now: Instant) -> Goaway {
+    /// deadline. `successor` says where the peer may go instead; a longer name than the wire
+    /// carries is left out.
+    pub fn begin(&mut self, within: Duration, successor: &str, now: Instant) -> Goaway {
         let deadline = now + within;
         let deadline = self.ours.map_or(deadline, |earlier| earlier.min(deadline));
         self.ours = Some(deadline);
         Goaway {
             deadline_ms: millis(deadline.saturating_duration_since(now)),
+            successor: match successor.len() {
+                0..=MAX_SUCCESSOR => successor.to_owned(),
+                _ => String::new(),
+            },
         }
     }
 
     /// The peer announced its end.
-    pub fn announced(&mut self) {
-        self.theirs = true;
+    pub fn announced(&mut self, goaway: Goaway) {
+        self.theirs = Some(goaway);
+    }
+
+    /// Where the peer said to go instead, if it did.
+    pub fn successor(&self) -> Option<&str> {
+        let goaway = self.theirs.as_ref()?;
+        Some(goaway.successor.as_str()).filter(|successor| !successor.is_empty())
     }
 
     /// Whether this side may start calls and streams on the connection.
     pub fn may_start(&self) -> bool {
-        self.ours.is_none() && !self.theirs
+        self.ours.is_none() && self.theirs.is_none()
     }
 
     /// What to do with this many calls and streams still open.
@@ -66,19 +77,25 @@ mod tests {
         let mut drain = Drain::default();
         assert!(drain.may_start());
         assert_eq!(drain.step(0, now), DrainStep::Open);
-        assert_eq!(drain.begin(secs(30), now).deadline_ms, 30_000);
+        assert_eq!(drain.begin(secs(30), "", now).deadline_ms, 30_000);
         assert!(!drain.may_start());
         assert_eq!(drain.step(2, now), DrainStep::Wait(now + secs(30)));
-        assert_eq!(drain.begin(secs(60), now + secs(1)).deadline_ms, 29_000);
+        assert_eq!(drain.begin(secs(60), "", now + secs(1)).deadline_ms, 29_000);
         assert_eq!(drain.step(0, now + secs(1)), DrainStep::Close);
         assert_eq!(drain.step(2, now + secs(30)), DrainStep::Close);
     }
 
     #[test]
     fn a_peer_that_goes_away_gets_nothing_new_but_is_not_closed_by_us() {
+        let now = Instant::now();
         let mut drain = Drain::default();
-        drain.announced();
+        assert_eq!(drain.successor(), None);
+        let goaway = Drain::default().begin(Duration::from_secs(1), "other:4433", now);
+        drain.announced(goaway);
         assert!(!drain.may_start());
-        assert_eq!(drain.step(0, Instant::now()), DrainStep::Open);
+        assert_eq!(drain.successor(), Some("other:4433"));
+        let long = Drain::default().begin(Duration::ZERO, &"x".repeat(256), now);
+        assert_eq!(long.successor, "", "a name that the wire does not carry");
+        assert_eq!(drain.step(0, now), DrainStep::Open);
     }
 }

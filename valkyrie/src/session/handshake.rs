@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::resume::{Secret, Ticket};
 use crate::error::CallError;
 use crate::limits::Limits;
-use crate::wire::message::{Failure, Framed, Hello, HelloAck, WireLimits, millis};
+use crate::wire::message::{Failure, Framed, Hello, HelloAck, WireLimits, grease, millis};
 use crate::wire::{Caps, Frame, FrameType, SessionId, WireError};
 
 /// The lowest and the highest version spoken here.
@@ -105,7 +105,7 @@ impl ClientHandshake {
             session,
             secret,
         };
-        with_grease(&hello.to_frame(), grease)
+        with_grease(&hello, grease)
     }
 
     /// When it fails at the latest.
@@ -217,7 +217,7 @@ impl ServerHandshake {
             secret: secret.map_or_else(Bytes::new, |secret| secret.0.to_vec().into()),
             resumed,
         };
-        with_grease(&ack.to_frame(), grease)
+        with_grease(&ack, grease)
     }
 
     /// The bytes that turn the peer away.
@@ -276,12 +276,18 @@ fn grease_feature(seed: u16) -> u32 {
     0x1f * u32::from(seed) + 0x21
 }
 
-/// The frame, then one that means nothing, so that every peer keeps skipping those.
-fn with_grease(frame: &Frame, seed: u16) -> Bytes {
-    let payload = Bytes::copy_from_slice(&seed.to_be_bytes());
+/// The message with a field that means nothing, then a frame that means nothing, so that every
+/// peer keeps skipping both.
+fn with_grease<M: Framed>(message: &M, seed: u16) -> Bytes {
+    let mut payload = message.encode_to_vec();
+    grease(&mut payload, seed);
+    let frame = Frame {
+        kind: M::FRAMES[0],
+        payload: payload.into(),
+    };
     let grease = Frame {
         kind: FrameType::grease(seed),
-        payload,
+        payload: Bytes::copy_from_slice(&seed.to_be_bytes()),
     };
     let mut out = BytesMut::from(frame.to_bytes().as_ref());
     out.extend_from_slice(&grease.to_bytes());

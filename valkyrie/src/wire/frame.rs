@@ -83,6 +83,24 @@ impl FrameType {
         known.unwrap_or(FrameType::Unknown(number))
     }
 
+    /// The name in the specification: `HELLO_ACK`.
+    pub fn name(self) -> &'static str {
+        match self {
+            FrameType::Hello => "HELLO",
+            FrameType::HelloAck => "HELLO_ACK",
+            FrameType::Refuse => "REFUSE",
+            FrameType::Ping => "PING",
+            FrameType::Pong => "PONG",
+            FrameType::Goaway => "GOAWAY",
+            FrameType::Call => "CALL",
+            FrameType::Reply => "REPLY",
+            FrameType::Fail => "FAIL",
+            FrameType::Open => "OPEN",
+            FrameType::Data => "DATA",
+            FrameType::Unknown(_) => "unknown",
+        }
+    }
+
     /// A meaningless type for a random seed; receivers must skip it.
     pub fn grease(seed: u16) -> Self {
         FrameType::Unknown(0x1f * u64::from(seed) + 0x21)

@@ -12,6 +12,11 @@ use crate::error::{CallError, Code};
 const MAX_TEXT: usize = 1024;
 /// Most features listed in one HELLO.
 const MAX_FEATURES: usize = 64;
+/// Longest name of a successor in a GOAWAY, in bytes.
+pub(crate) const MAX_SUCCESSOR: usize = 255;
+/// Field numbers from here on are never assigned in any message: senders put one that means
+/// nothing into HELLO and HELLO_ACK, so that skipping unknown fields stays true.
+pub const GREASE_FIELDS: u32 = 1024;
 
 /// Opens a connection: what the dialing side speaks and which session it continues.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -91,6 +96,10 @@ pub struct Goaway {
     /// Milliseconds until it is closed at the latest.
     #[prost(uint64, tag = "1")]
     pub deadline_ms: u64,
+    /// Where to go instead, in the form the dialing side was configured with, or empty. A hint:
+    /// whoever is there must prove its id like everybody else.
+    #[prost(string, tag = "2")]
+    pub successor: String,
 }
 
 /// Begins a call.
@@ -167,6 +176,12 @@ impl From<Failure> for CallError {
             detail: shortened(&failure.detail),
         }
     }
+}
+
+/// Appends a field that means nothing to an encoded message (GREASE).
+pub(crate) fn grease(payload: &mut Vec<u8>, seed: u16) {
+    let value = seed.to_be_bytes().to_vec();
+    prost::encoding::bytes::encode(GREASE_FIELDS + u32::from(seed), &value, payload);
 }
 
 /// A message that has a frame of its own.
@@ -261,6 +276,10 @@ fn shared_fault(
 
 impl Framed for Goaway {
     const FRAMES: &'static [FrameType] = &[FrameType::Goaway];
+
+    fn fault(&self) -> Option<&'static str> {
+        (self.successor.len() > MAX_SUCCESSOR).then_some("the successor's name is too long")
+    }
 }
 
 impl Framed for CallHead {

@@ -19,6 +19,9 @@ pub enum Class {
 }
 
 impl Class {
+    /// Every class, the most urgent first.
+    pub const ALL: [Class; 4] = [Class::Control, Class::Job, Class::Log, Class::Bulk];
+
     /// The number on the wire.
     pub fn number(self) -> u32 {
         match self {
@@ -85,11 +88,26 @@ pub enum CloseCode {
     Busy,
     /// 7: a certificate ended; connect again with a new one.
     Expired,
+    /// 8: more of something than its rate allows; resume later.
+    Excess,
     /// Any other number, from a newer peer; treated like a broken connection.
     Unknown(u64),
 }
 
 impl CloseCode {
+    /// Every code that has a meaning here, for tests and tools.
+    pub const KNOWN: [CloseCode; 9] = [
+        CloseCode::Closed,
+        CloseCode::GoingAway,
+        CloseCode::Protocol,
+        CloseCode::Refused,
+        CloseCode::Silent,
+        CloseCode::Replaced,
+        CloseCode::Busy,
+        CloseCode::Expired,
+        CloseCode::Excess,
+    ];
+
     /// The number on the wire.
     pub fn number(self) -> u64 {
         match self {
@@ -101,22 +119,16 @@ impl CloseCode {
             CloseCode::Replaced => 5,
             CloseCode::Busy => 6,
             CloseCode::Expired => 7,
+            CloseCode::Excess => 8,
             CloseCode::Unknown(number) => number,
         }
     }
 
     /// The code of a number from the wire.
     pub fn from_number(number: u64) -> Self {
-        match number {
-            0 => CloseCode::Closed,
-            1 => CloseCode::GoingAway,
-            2 => CloseCode::Protocol,
-            3 => CloseCode::Refused,
-            4 => CloseCode::Silent,
-            5 => CloseCode::Replaced,
-            6 => CloseCode::Busy,
-            7 => CloseCode::Expired,
-            number => CloseCode::Unknown(number),
-        }
+        let known = Self::KNOWN
+            .into_iter()
+            .find(|known| known.number() == number);
+        known.unwrap_or(CloseCode::Unknown(number))
     }
 }

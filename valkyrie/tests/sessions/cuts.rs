@@ -245,3 +245,33 @@ async fn a_call_waits_for_the_link_no_longer_than_its_deadline() {
     let error = session.call(ECHO, Bytes::new(), short).await.unwrap_err();
     assert_eq!(error.code, Code::DeadlineExceeded);
 }
+
+#[tokio::test]
+async fn a_server_that_hands_over_names_its_successor_while_running_calls_end() {
+    for kind in [TransportKind::Memory, TransportKind::Quic] {
+        let mut world = World::new(kind, Limits::default()).await;
+        let session = world.dial("a").await;
+        let running = {
+            let session = session.clone();
+            tokio::spawn(async move { session.call(GATED, Bytes::new(), options()).await })
+        };
+        let mut begun = world.service.begun.subscribe();
+        in_time("the call", begun.wait_for(|count| *count == 1))
+            .await
+            .unwrap();
+        assert_eq!(session.successor(), None);
+        let server = world.server.take().unwrap();
+        let leaving = server.hand_over(Duration::from_secs(50), "other:4433");
+        let leaving = tokio::spawn(leaving);
+        in_time("the announcement", async {
+            while session.successor().as_deref() != Some("other:4433") {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+        assert!(!running.is_finished(), "{kind:?}: the call was cut off");
+        world.service.release();
+        in_time("the reply", running).await.unwrap().unwrap();
+        in_time("the end", leaving).await.unwrap();
+    }
+}

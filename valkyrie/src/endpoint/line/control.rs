@@ -148,8 +148,8 @@ impl ControlStream {
             }
             FrameType::Pong => Ok(()),
             FrameType::Goaway => {
-                Goaway::from_frame(frame)?;
-                line.drain.lock().announced();
+                let goaway = Goaway::from_frame(frame)?;
+                line.drain.lock().announced(goaway);
                 // Wakes those who wait for a line that may start something.
                 line.open.send_modify(|_| ());
                 Ok(())

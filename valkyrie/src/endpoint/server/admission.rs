@@ -88,7 +88,10 @@ impl Core {
                     HandshakeError::Slow => Refusal::Slow,
                     _ => Refusal::Protocol,
                 };
-                let error = CallError::new(Code::FailedPrecondition, error.to_string());
+                let error = match error {
+                    HandshakeError::Wire(error) => CallError::from(Flow::from(error)),
+                    other => CallError::new(Code::FailedPrecondition, other.to_string()),
+                };
                 return self.refuse(connection, control, reason, &error).await;
             }
         };

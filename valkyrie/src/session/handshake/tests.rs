@@ -99,6 +99,34 @@ fn a_peer_of_another_version_is_told_apart_from_a_broken_one() {
 }
 
 #[test]
+fn every_handshake_carries_an_unknown_field_and_frame_and_hello_an_unknown_feature() {
+    use crate::wire::message::GREASE_FIELDS;
+    let now = Instant::now();
+    let client = ClientHandshake::new(&Limits::default(), None, now);
+    let server = ServerHandshake::new(&Limits::default(), now);
+    for seed in [0, 1, 77, u16::MAX] {
+        let hello = client.hello(seed);
+        let asked = server.receive(first_frame(hello.clone()), now).unwrap();
+        let ack = server.accept(&asked, SessionId([1; 16]), None, false, seed);
+        let mut key = Vec::new();
+        let tag = GREASE_FIELDS + u32::from(seed);
+        prost::encoding::encode_key(tag, prost::encoding::WireType::LengthDelimited, &mut key);
+        let mut frame = Vec::new();
+        crate::wire::varint::encode(FrameType::grease(seed).number(), &mut frame);
+        frame.extend([0, 2]);
+        frame.extend(seed.to_be_bytes());
+        for bytes in [hello, ack] {
+            let (message, end) = bytes.split_at(bytes.len() - frame.len());
+            assert_eq!(end, frame, "a frame that means nothing ends it");
+            let field = [key.as_slice(), &[2], &seed.to_be_bytes()].concat();
+            assert!(message.ends_with(&field), "a field that means nothing");
+        }
+        let sent = Hello::from_frame(first_frame(client.hello(seed))).unwrap();
+        assert_eq!(sent.features, [0x1f * u32::from(seed) + 0x21]);
+    }
+}
+
+#[test]
 fn a_late_handshake_fails_on_both_sides() {
     let now = Instant::now();
     let limits = Limits::default();

@@ -1,0 +1,153 @@
+//! `docs/protocol.md` against the code: its tables must say what the code does.
+//! Must not check prose.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use valkyrie::error::Code;
+use valkyrie::limits::Limits;
+use valkyrie::session::handshake::VERSIONS;
+use valkyrie::wire::{Class, CloseCode, FrameType};
+
+fn document() -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol.md");
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// The first two columns of the table with this header row.
+fn table(header: &str) -> Vec<(String, String)> {
+    let text = document();
+    let mut lines = text.lines().skip_while(|line| !line.starts_with(header));
+    assert!(lines.next().is_some(), "no table {header:?}");
+    let rows = lines.skip(1).take_while(|line| line.starts_with('|'));
+    rows.map(|row| {
+        let mut cells = row.trim_matches('|').split('|').map(|cell| cell.trim());
+        let mut next = || cells.next().unwrap().to_owned();
+        (next(), next())
+    })
+    .collect()
+}
+
+fn pairs<T: ToString>(known: impl IntoIterator<Item = (T, String)>) -> Vec<(String, String)> {
+    known
+        .into_iter()
+        .map(|(n, name)| (n.to_string(), name))
+        .collect()
+}
+
+#[test]
+fn the_table_of_frame_types_is_that_of_the_code() {
+    let known = FrameType::KNOWN.map(|kind| {
+        let number = format!("{:#04x}", kind.number());
+        (number, kind.name().to_owned())
+    });
+    assert_eq!(table("| type | name |"), pairs(known));
+}
+
+#[test]
+fn the_tables_of_codes_and_classes_are_those_of_the_code() {
+    let codes = Code::KNOWN.map(|code| (code.number(), format!("{code:?}")));
+    assert_eq!(table("| code | name |"), pairs(codes));
+    let closes = CloseCode::KNOWN.map(|code| (code.number(), format!("{code:?}")));
+    assert_eq!(table("| close code | name |"), pairs(closes));
+    let classes = Class::ALL.map(|class| (class.number(), format!("{class:?}")));
+    assert_eq!(table("| class | name |"), pairs(classes));
+    for class in Class::ALL {
+        let ends = format!("| {} |", class.priority());
+        let row = format!("| {} | {class:?} |", class.number());
+        let text = document();
+        let line = text.lines().find(|line| line.starts_with(&row)).unwrap();
+        assert!(line.ends_with(&ends), "{line}");
+    }
+}
+
+#[test]
+fn numbers_come_back_from_the_wire_and_are_used_once() {
+    for (index, kind) in FrameType::KNOWN.into_iter().enumerate() {
+        assert_eq!(FrameType::from_number(kind.number()), kind);
+        let later = &FrameType::KNOWN[index + 1..];
+        assert!(later.iter().all(|other| other.number() != kind.number()));
+    }
+    for code in Code::KNOWN {
+        assert_eq!(Code::from_number(code.number()), code);
+    }
+    for code in CloseCode::KNOWN {
+        assert_eq!(CloseCode::from_number(code.number()), code);
+    }
+    for class in Class::ALL {
+        assert_eq!(Class::from_number(class.number()), class);
+    }
+}
+
+#[test]
+fn the_versions_named_are_those_spoken() {
+    assert_eq!(VERSIONS, 1..=1);
+    assert!(document().contains("Today only 1."));
+}
+
+fn bytes(size: usize) -> String {
+    match size {
+        size if size % (1024 * 1024) == 0 => format!("{} MiB", size / 1024 / 1024),
+        size if size % 1024 == 0 => format!("{} KiB", size / 1024),
+        size => format!("{size} B"),
+    }
+}
+
+fn time(time: Duration) -> String {
+    match time.as_millis() {
+        ms if ms < 1000 => format!("{ms} ms"),
+        ms if ms % 1000 == 0 => format!("{} s", ms / 1000),
+        _ => format!("{} s", time.as_secs_f64()),
+    }
+}
+
+#[test]
+fn the_table_of_limits_has_every_limit_with_its_default() {
+    // No `..`: a new limit must be added here and to the table.
+    let Limits {
+        control_frame,
+        data_frame,
+        call_body,
+        body_budget,
+        streams,
+        idle,
+        keep_alive,
+        suspect,
+        probe,
+        resume_window,
+        hello,
+        anonymous_frame,
+        anonymous_streams,
+        anonymous_lifetime,
+        handshakes,
+        sessions,
+        backoff,
+    } = Limits::default();
+    let expected = [
+        ("control_frame", bytes(control_frame)),
+        ("data_frame", bytes(data_frame)),
+        ("call_body", bytes(call_body)),
+        ("body_budget", bytes(body_budget)),
+        ("streams", streams.to_string()),
+        ("idle", time(idle)),
+        ("keep_alive", time(keep_alive)),
+        ("suspect", time(suspect)),
+        ("probe", time(probe)),
+        ("resume_window", time(resume_window)),
+        ("hello", time(hello)),
+        ("anonymous_frame", bytes(anonymous_frame)),
+        ("anonymous_streams", anonymous_streams.to_string()),
+        ("anonymous_lifetime", time(anonymous_lifetime)),
+        ("handshakes", handshakes.to_string()),
+        ("sessions", sessions.to_string()),
+        (
+            "backoff",
+            format!("{} to {}", time(backoff.0), time(backoff.1)),
+        ),
+    ];
+    assert_eq!(
+        table("| limit | default |"),
+        pairs(expected.map(|(name, value)| (name, value)))
+    );
+}
