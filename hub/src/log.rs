@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use prost::Message;
@@ -12,6 +12,7 @@ use runner_messages::{
 };
 use storage::{LogError, LogKey, Logs};
 use tokio::sync::OwnedSemaphorePermit;
+use valkyrie::append::{Ack, Ending, Refusal, Sink};
 use valkyrie::endpoint::{CallError, Code, Rx, Tx};
 use valkyrie::identity::SpiffeId;
 
@@ -41,34 +42,33 @@ pub(crate) async fn serve(
         .status(&log)
         .await
         .map_err(|error| refusal(hub, &error))?;
+    let mut sink = Sink::new(status.end, MAX_CHUNK_BYTES);
+    if status.closed {
+        sink.closed();
+    }
     let mut stream = Stream {
         hub,
         peer,
         key,
         log,
         tx,
-        received: status.end,
-        pending: BytesMut::new(),
+        sink,
         permits: Vec::new(),
         appending: None,
-        close: None,
     };
-    stream.acknowledge(status.end, status.closed).await?;
+    stream.acknowledge(stream.sink.ack()).await?;
+    if status.closed {
+        return stream.tx.finish().await;
+    }
     loop {
         stream.start_append()?;
-        if stream.appending.is_none()
-            && let Some(close) = stream.close.take()
-        {
-            return stream.finish(close).await;
+        if let Some(ending) = stream.sink.due() {
+            return stream.finish(ending).await;
         }
-        let readable = stream.close.is_none() && stream.has_room();
+        let readable = !stream.sink.has_ending() && stream.has_room();
         tokio::select! {
             biased;
-            durable = appended(&mut stream.appending) => {
-                stream.appending = None;
-                let end = durable.map_err(|error| refusal(hub, &error))?;
-                stream.acknowledge(end, false).await?;
-            }
+            durable = appended(&mut stream.appending) => stream.note(durable).await?,
             message = rx.recv(), if readable => match message? {
                 Some(message) => stream.take(message)?,
                 // The agent goes without closing: what came is kept, durably.
@@ -116,27 +116,25 @@ struct Stream<'a> {
     key: JobKey,
     log: LogKey,
     tx: Tx,
-    /// End of what came in, so the offset after `pending`.
-    received: u64,
-    pending: BytesMut,
-    /// Share of the hub's budget for what is pending beyond one chunk.
+    sink: Sink,
+    /// Share of the hub's budget for what the sink holds beyond one chunk.
     permits: Vec<OwnedSemaphorePermit>,
     appending: Option<Append>,
-    close: Option<LogClose>,
 }
 
 impl Stream<'_> {
     /// Whether one more chunk may be held. The first one always may, so no stream ever waits
     /// for another one's memory.
     fn has_room(&mut self) -> bool {
-        if self.pending.is_empty() {
+        let held = self.sink.held();
+        if held == 0 {
             return true;
         }
-        if self.pending.len() + MAX_CHUNK_BYTES > self.hub.config.log_buffer {
+        if held + MAX_CHUNK_BYTES > self.hub.config.log_buffer {
             return false;
         }
         // Taken before the chunk comes; kept for the batch even when a smaller one comes.
-        if self.permits.len() * MAX_CHUNK_BYTES >= self.pending.len() {
+        if self.permits.len() * MAX_CHUNK_BYTES >= held {
             return true;
         }
         let chunk = u32::try_from(MAX_CHUNK_BYTES).expect("a chunk is far below 4 GiB");
@@ -154,11 +152,7 @@ impl Stream<'_> {
             LogMessage::decode(message).map_err(|_| bounds::refuse("a log message is broken"))?;
         match message.kind {
             Some(LogMessageKind::Chunk(chunk)) => self.take_chunk(chunk),
-            Some(LogMessageKind::Close(close)) if close.end == self.received => {
-                self.close = Some(close);
-                Ok(())
-            }
-            Some(LogMessageKind::Close(close)) => Err(gap(close.end, self.received)),
+            Some(LogMessageKind::Close(close)) => self.sink.ending(ending(&close)?).map_err(broken),
             // A kind of message of a newer agent.
             None => Ok(()),
         }
@@ -170,38 +164,19 @@ impl Stream<'_> {
             bytes,
             crc32c,
         } = chunk;
-        if bytes.len() > MAX_CHUNK_BYTES {
-            return Err(bounds::refuse(format!(
-                "a chunk may have {MAX_CHUNK_BYTES} bytes"
-            )));
-        }
-        if crc32c::crc32c(&bytes) != crc32c {
-            let wrong = bounds::refuse(format!("the chunk at {offset} has a wrong checksum"));
-            return Err(wrong.retryable());
-        }
-        if offset > self.received {
-            return Err(gap(offset, self.received));
-        }
-        let known = usize::try_from(self.received - offset).unwrap_or(usize::MAX);
-        if known < bytes.len() {
-            self.pending.extend_from_slice(&bytes[known..]);
-            self.received += (bytes.len() - known) as u64;
-        }
-        Ok(())
+        self.sink.chunk(offset, &bytes, crc32c).map_err(broken)
     }
 
     /// Sends what is pending to storage, one batch at a time.
     fn start_append(&mut self) -> Result<(), CallError> {
-        if self.pending.is_empty() || self.appending.is_some() {
+        let Some(write) = self.sink.write() else {
             return Ok(());
-        }
+        };
         self.check_fence()?;
-        let bytes = self.pending.split().freeze();
         let permits = std::mem::take(&mut self.permits);
-        let offset = self.received - bytes.len() as u64;
         let (logs, log): (Arc<dyn Logs>, _) = (self.hub.logs.clone(), self.log.clone());
         let append = async move {
-            let end = logs.append(&log, offset, bytes).await;
+            let end = logs.append(&log, write.offset, write.bytes).await;
             drop(permits);
             end
         };
@@ -217,10 +192,18 @@ impl Stream<'_> {
         }
     }
 
-    async fn acknowledge(&mut self, durable_end: u64, closed: bool) -> Result<(), CallError> {
+    /// An append has ended.
+    async fn note(&mut self, durable: Result<u64, LogError>) -> Result<(), CallError> {
+        self.appending = None;
+        let end = durable.map_err(|error| refusal(self.hub, &error))?;
+        let ack = self.sink.written(end);
+        self.acknowledge(ack).await
+    }
+
+    async fn acknowledge(&mut self, ack: Ack) -> Result<(), CallError> {
         let ack = LogAck {
-            durable_end,
-            closed,
+            durable_end: ack.durable_end,
+            closed: ack.closed,
         }
         .encode_to_vec()
         .into();
@@ -241,33 +224,46 @@ impl Stream<'_> {
                 return self.tx.finish().await;
             }
             let durable = appended(&mut self.appending).await;
-            self.appending = None;
-            let end = durable.map_err(|error| refusal(self.hub, &error))?;
-            self.acknowledge(end, false).await?;
+            self.note(durable).await?;
         }
     }
 
     /// Everything is durable: closes the log.
-    async fn finish(mut self, close: LogClose) -> Result<(), CallError> {
+    async fn finish(mut self, ending: Ending) -> Result<(), CallError> {
         self.check_fence()?;
-        let digest = <[u8; 32]>::try_from(close.blake3.as_slice())
-            .map_err(|_| bounds::refuse("a BLAKE3 digest has 32 bytes"))?;
-        if let Err(error) = self.hub.logs.close(&self.log, close.end, digest).await {
+        let Ending { end, digest } = ending;
+        if let Err(error) = self.hub.logs.close(&self.log, end, digest).await {
             if matches!(error, LogError::Mismatch { .. }) {
                 tracing::warn!(job = %name(&self.key), step = self.log.step, %error, "log refused");
             }
             return Err(refusal(self.hub, &error));
         }
-        self.acknowledge(close.end, true).await?;
+        let ack = self.sink.closed();
+        self.acknowledge(ack).await?;
         self.tx.finish().await
     }
 }
 
-/// The agent must open the stream again and begin at the end it is then told.
-fn gap(offset: u64, end: u64) -> CallError {
-    CallError::unavailable(format!(
-        "the log ends at {end}, not at {offset}: begin there"
-    ))
+fn ending(close: &LogClose) -> Result<Ending, CallError> {
+    let digest = <[u8; 32]>::try_from(close.blake3.as_slice())
+        .map_err(|_| bounds::refuse("a BLAKE3 digest has 32 bytes"))?;
+    Ok(Ending {
+        end: close.end,
+        digest,
+    })
+}
+
+/// What the agent is told when the sink does not take its message.
+fn broken(refusal: Refusal) -> CallError {
+    let detail = refusal.to_string();
+    match refusal {
+        // The agent must open the stream again and begin at the end that it is then told.
+        Refusal::Gap { .. } => CallError::unavailable(detail),
+        Refusal::Checksum { .. } => bounds::refuse(detail).retryable(),
+        Refusal::TooLarge { .. } | Refusal::Ended { .. } | Refusal::Overflow => {
+            bounds::refuse(detail)
+        }
+    }
 }
 
 fn refusal(hub: &Hub, error: &LogError) -> CallError {

@@ -3,6 +3,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
+pub mod append;
 pub mod error;
 pub mod identity;
 pub mod limits;
