@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::env::EnvVar;
 use crate::rule::{
-    DURATION, IDENTIFIER, JOB_HAS_IMAGE, LABEL, MAX_DURATION, MAX_ENV, MAX_IDENTIFIER, MAX_LABEL,
-    MAX_NEEDS, MAX_OBJECT_NAME, MAX_OUTPUTS, MAX_STEPS, NOT_ITSELF, rules,
+    DURATION, IDENTIFIER, JOB_HAS_IMAGE, LABEL, MAX_CONDITION, MAX_DURATION, MAX_ENV,
+    MAX_IDENTIFIER, MAX_LABEL, MAX_NEEDS, MAX_OBJECT_NAME, MAX_OUTPUTS, MAX_STEPS, NOT_ITSELF,
+    rules,
 };
 
 /// One job: its steps run in order, in one pod, in one working directory.
@@ -29,6 +30,7 @@ pub struct Job {
     #[schemars(length(min = 1, max = MAX_LABEL))]
     pub runner: Option<String>,
     /// Container image of the steps; needed unless the Runner names one. Local runs ignore it.
+    /// `${{ }}` expressions in it are evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
@@ -40,6 +42,15 @@ pub struct Job {
         extend("x-kubernetes-list-type" = "set")
     )]
     pub needs: Vec<String>,
+    /// Condition, a CEL expression: the job is skipped when it is false. It is evaluated when the
+    /// jobs in `needs` have ended. Unless it calls `success()`, `failure()` or `always()`, or reads
+    /// a job's `result`, these jobs must also have succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_CONDITION))]
+    pub when: Option<String>,
+    /// Lets the run go on, and succeed, when this job fails.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continue_on_error: bool,
     /// Environment of every step of the job.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
@@ -52,7 +63,8 @@ pub struct Job {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 1024)))]
     pub shell: Vec<String>,
-    /// Working directory of the steps, relative to the job's workdir or absolute.
+    /// Working directory of the steps, relative to the job's workdir or absolute. `${{ }}`
+    /// expressions in it are evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub working_dir: Option<String>,
@@ -91,6 +103,15 @@ pub struct Step {
         extend("x-kubernetes-validations" = rules(&[LABEL]))
     )]
     pub name: String,
+    /// Condition, a CEL expression: the step is skipped when it is false. Unless it calls
+    /// `success()`, `failure()`, `cancelled()` or `always()`, the steps before must also have
+    /// succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_CONDITION))]
+    pub when: Option<String>,
+    /// Lets the job go on, and succeed, when this step fails.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continue_on_error: bool,
     /// The script, given to the shell as it stands; nothing is replaced in it.
     #[schemars(length(min = 1, max = 65536))]
     pub run: String,
@@ -105,7 +126,8 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 1024)))]
     pub shell: Vec<String>,
-    /// Working directory of this step; the job's by default.
+    /// Working directory of this step; the job's by default. `${{ }}` expressions in it are
+    /// evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub working_dir: Option<String>,
@@ -140,7 +162,7 @@ pub struct PodOptions {
     /// Resources of the job's container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceRequirements>,
-    /// Labels that the node must have.
+    /// Labels that the node must have. `${{ }}` expressions in a job's values are evaluated.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub node_selector: BTreeMap<String, String>,

@@ -25,6 +25,6 @@ pub use pipeline::{
 };
 pub use pipeline_run::{
     FailureClass, JobState, JobStatus, LogAccess, NamedValue, PipelineRef, PipelineRun,
-    PipelineRunSpec, PipelineRunStatus, ResolvedPipeline, StepState, StepStatus,
+    PipelineRunSpec, PipelineRunStatus, ResolvedPipeline, RunSource, StepState, StepStatus,
 };
 pub use runner::{Executor, Runner, RunnerSpec, RunnerStatus};

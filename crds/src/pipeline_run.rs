@@ -85,6 +85,10 @@ pub struct PipelineRunSpec {
         "x-kubernetes-validations" = rules(&[RUN_KEEPS_VALUE])
     ))]
     pub params: Vec<NamedValue<ParamValue>>,
+    /// What is built: expressions read it as `source`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = rules(&[RUN_KEEPS_VALUE])))]
+    pub source: Option<RunSource>,
     /// Starts no further job while true. Running jobs go on.
     #[serde(default)]
     pub suspend: bool,
@@ -127,6 +131,28 @@ pub struct PipelineRef {
     /// Name of the Pipeline.
     #[schemars(length(min = 1, max = MAX_LABEL))]
     pub name: String,
+}
+
+/// The commit that a run builds, and where it comes from.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunSource {
+    /// Branch, such as `main`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub branch: Option<String>,
+    /// Tag, such as `v1.2.3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub tag: Option<String>,
+    /// Commit, as its hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub commit: Option<String>,
+    /// Number of the pull request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2147483647))]
+    pub pull_request: Option<i64>,
 }
 
 /// A name and its value.
@@ -214,6 +240,9 @@ pub struct JobStatus {
     /// Whose fault a failure is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_class: Option<FailureClass>,
+    /// True when the job failed and its `continueOnError` lets the run go on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tolerated: bool,
     /// Number of the current attempt, from 1; 0 before the first.
     #[serde(default)]
     pub attempt: u32,
@@ -254,7 +283,7 @@ pub enum JobState {
     Succeeded,
     /// A step failed, or the job could not be run.
     Failed,
-    /// Not run, since a job that it needs did not succeed.
+    /// Not run, since its `when` is false or a job that it needs did not succeed.
     Skipped,
     /// Stopped, or not started, since the run was cancelled or ran out of time.
     Cancelled,
@@ -301,7 +330,7 @@ pub enum StepState {
     Succeeded,
     /// Any other end.
     Failed,
-    /// Not run, since an earlier step failed.
+    /// Not run, since its `when` is false or an earlier step failed.
     Skipped,
     /// Stopped by cancel.
     Cancelled,

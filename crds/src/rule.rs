@@ -41,6 +41,8 @@ pub(crate) const MAX_LABEL: usize = 63;
 pub(crate) const MAX_OBJECT_NAME: usize = 253;
 /// Longest identifier.
 pub(crate) const MAX_IDENTIFIER: usize = 63;
+/// Longest condition.
+pub(crate) const MAX_CONDITION: usize = 1024;
 /// Longest duration, such as `365d23h59m59s`.
 pub(crate) const MAX_DURATION: usize = 16;
 /// Pattern of the names of environment variables; a pattern costs nothing of the CEL budget.
@@ -142,7 +144,8 @@ pub(crate) const ONE_PIPELINE: Rule = Rule {
 pub(crate) const RUN_KEEPS_FIELDS: Rule = Rule {
     rule: "has(self.pipelineRef) == has(oldSelf.pipelineRef) && \
            has(self.pipelineSpec) == has(oldSelf.pipelineSpec) && \
-           has(self.params) == has(oldSelf.params)",
+           has(self.params) == has(oldSelf.params) && \
+           has(self.source) == has(oldSelf.source)",
     message: "The spec of a run cannot change, but for suspend and cancel: create another run.",
 };
 

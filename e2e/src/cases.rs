@@ -146,6 +146,28 @@ pub const CASES: &[Case] = &[
         messages: &[("exact", "step `errexit` exited with code 1")],
         ..CASE
     },
+    Case {
+        name: "conditions",
+        jobs: &[
+            ("steps", Succeeded),
+            ("breaks", Failed),
+            ("after", Succeeded),
+            ("ship", Skipped),
+            ("good", Succeeded),
+            ("alarm", Skipped),
+        ],
+        logs: &[
+            ("steps", b"flaky\ngoes on\n"),
+            ("breaks", b"bad\ntidy\n"),
+            ("after", b"breaks was Failed\n"),
+            ("good", b"good\n"),
+        ],
+        messages: &[
+            ("breaks", "step `bad` exited with code 7"),
+            ("ship", "`when` is false"),
+        ],
+        ..CASE
+    },
 ];
 
 /// The case of a name.

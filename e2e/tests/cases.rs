@@ -44,4 +44,5 @@ cases! {
     missing_secret_is_named: "missing-secret",
     odd_output_is_exact: "odd-output",
     script_is_given_as_it_stands: "shell",
+    conditions_and_allowed_failures: "conditions",
 }

@@ -2,6 +2,7 @@
 //! Must not act: the caller applies the plan.
 
 mod advance;
+mod condition;
 pub(crate) mod conditions;
 mod ending;
 mod observed;
@@ -24,7 +25,7 @@ pub use observed::{
 };
 pub use plan::{
     Action, CancelReason, EnvEntry, EnvFrom, EnvValue, Event, EventType, OfferSpec, PlaceSpec,
-    Plan, StepOffer,
+    Plan, StepOffer, StepRuns,
 };
 pub use reason::{JobReason, RunReason, STOPPING};
 pub use urgency::{Write, status_urgency};
@@ -86,7 +87,7 @@ fn reject(turn: &mut Turn<'_>, reason: RunReason, message: String) {
             let class = Some(crds::FailureClass::Configuration);
             let (state, reason) = (JobState::Cancelled, JobReason::Cancelled);
             let text = "the pipeline can't be run";
-            turn.end_job(job, ending::Ending::new(state, reason, class, text));
+            turn.close_job(job, false, ending::Ending::new(state, reason, class, text));
         }
     }
     if turn.status.start_time.is_none() {

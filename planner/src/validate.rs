@@ -5,13 +5,14 @@ mod checker;
 mod job;
 mod pipeline;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
 use crds::{EnvSource, Job, PipelineRunSpec, PipelineSpec, RunnerSpec};
 
 use self::checker::{Checker, limit};
-use crate::expression::Template;
+use crate::expression::{Condition, Template, Uses};
 use crate::graph::Graph;
 
 /// One mistake in a spec.
@@ -46,6 +47,8 @@ impl fmt::Display for Problem {
 pub struct ValidPipeline {
     pub(crate) spec: PipelineSpec,
     pub(crate) graph: Graph,
+    /// Index of each job of the graph by its name.
+    pub(crate) index: HashMap<String, usize>,
     /// The jobs, then the `finally` jobs.
     pub(crate) jobs: Vec<ValidJob>,
     pub(crate) timeout: Option<Duration>,
@@ -57,6 +60,12 @@ pub struct ValidPipeline {
 pub(crate) struct ValidJob {
     pub(crate) spec: Job,
     pub(crate) is_finally: bool,
+    pub(crate) when: Option<Condition>,
+    pub(crate) image: Option<Template>,
+    pub(crate) working_dir: Option<Template>,
+    pub(crate) node_selector: Vec<(String, Template)>,
+    /// What the expressions of place, steps and outputs read; none when there is no expression.
+    pub(crate) uses: Option<Uses>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) pending_timeout: Option<Duration>,
     pub(crate) steps: Vec<ValidStep>,
@@ -67,6 +76,8 @@ pub(crate) struct ValidJob {
 /// A step that can be run.
 #[derive(Clone, Debug)]
 pub(crate) struct ValidStep {
+    pub(crate) when: Option<Condition>,
+    pub(crate) working_dir: Option<Template>,
     pub(crate) timeout: Option<Duration>,
     /// The pipeline's, the job's and the step's variables; a later one has replaced an earlier one.
     pub(crate) env: Vec<ValidEnv>,

@@ -62,6 +62,11 @@ impl Course {
         });
     }
 
+    /// A step does not run, by its condition.
+    pub(crate) fn skip(&self, index: u32) {
+        self.change(index, |step| step.set_state(StepPhase::Skipped));
+    }
+
     pub(crate) fn add_outputs(&mut self, outputs: impl IntoIterator<Item = StepOutput>) {
         self.outputs.extend(outputs);
     }

@@ -39,6 +39,8 @@ pub(crate) struct Job<'a> {
     stop: watch::Receiver<Option<StopRequest>>,
     deadline: Option<Instant>,
     outputs_used: usize,
+    /// When the steps that run after a cancel must have ended; none before it.
+    tidy_by: Option<Instant>,
 }
 
 impl<'a> Job<'a> {
@@ -56,11 +58,13 @@ impl<'a> Job<'a> {
             stop,
             deadline: after(offer.timeout_ms),
             outputs_used: 0,
+            tidy_by: None,
         }
     }
 
-    /// Runs all steps, the first that does not succeed ends the job. `logs` takes the log of
-    /// each step as it starts. When this returns, no process of the job is left.
+    /// Runs the steps; the first that does not succeed decides how the job ends, and after it only
+    /// those run whose conditions say so. `logs` takes the log of each step as it starts. When
+    /// this returns, no process of the job is left.
     pub(crate) async fn run(
         mut self,
         mut course: Course,
@@ -73,14 +77,19 @@ impl<'a> Job<'a> {
                 return course.finish(Outcome::Setup, message, StepPhase::Skipped);
             }
         };
-        let mut ending = None;
+        let mut ending: Option<Ending> = None;
         for (index, step) in (0..).zip(&self.offer.steps) {
-            ending = match self.cut() {
-                Some(cut) => Some(cut),
-                None => self.step(&place, &mut course, index, step, &mut logs).await,
-            };
-            if ending.is_some() {
-                break;
+            if let Some(cut) = self.cut() {
+                ending = Some(first(ending, cut));
+            }
+            if self.is_to_run(step, ending.as_ref()) {
+                let ended = self.step(&place, &mut course, index, step, &mut logs).await;
+                ending = match (ending, ended) {
+                    (known, None) => known,
+                    (known, Some(ended)) => Some(first(known, ended)),
+                };
+            } else if ending.is_none() {
+                course.skip(index);
             }
         }
         place.processes.kill_job().await;
@@ -103,6 +112,30 @@ impl<'a> Job<'a> {
         over.then(|| self.over_time())
     }
 
+    /// Whether a step runs after what has happened. Its time starts when the first one runs that
+    /// tidies up after a cancel: whoever cancelled waits for it.
+    fn is_to_run(&mut self, step: &StepSpec, ending: Option<&Ending>) -> bool {
+        match ending.map(|ending| ending.outcome) {
+            None => !step.skip_after_success,
+            Some(Outcome::StepFailed | Outcome::StepTimedOut) => {
+                let is_over = self.deadline.is_some_and(|by| by <= Instant::now());
+                step.run_after_failure && !is_over
+            }
+            Some(Outcome::Cancelled | Outcome::RunTimedOut) => {
+                let is_superseded = (*self.stop.borrow())
+                    .is_some_and(|request| request.reason == StopReason::Superseded);
+                if !step.run_after_cancel || is_superseded {
+                    return false;
+                }
+                let grace = grace(self.config, self.offer);
+                let by = *self.tidy_by.get_or_insert(Instant::now() + grace);
+                Instant::now() < by
+            }
+            // The job's time is over, or its place goes.
+            Some(_) => false,
+        }
+    }
+
     async fn step(
         &mut self,
         place: &Workplace,
@@ -115,14 +148,18 @@ impl<'a> Job<'a> {
         let (mut log, reader) = StepLog::new(&place.secrets, &place.spool);
         logs(index, reader);
         let own_deadline = after(step.timeout_ms);
+        // The request to stop was heard before; a step that tidies up has its own end.
+        let (tidying, mut deaf) = (self.tidy_by.is_some(), watch::channel(None).1);
+        let job_deadline = if tidying { self.tidy_by } else { self.deadline };
         let limits = StepLimits {
-            deadline: [own_deadline, self.deadline].into_iter().flatten().min(),
+            deadline: [own_deadline, job_deadline].into_iter().flatten().min(),
             grace: grace(self.config, self.offer),
             drain: self.config.drain,
         };
         let command = place.command(index, step);
         let kills = memory::oom_kills();
-        let ended = step::run(&command, &place.processes, &mut log, limits, &mut self.stop).await;
+        let stop = if tidying { &mut deaf } else { &mut self.stop };
+        let ended = step::run(&command, &place.processes, &mut log, limits, stop).await;
         let starved = memory::oom_kills() > kills;
         let log_end = log.close();
         let own_time = own_deadline.is_some() && limits.deadline == own_deadline;
@@ -142,7 +179,9 @@ impl<'a> Job<'a> {
             Err(_) => {}
         }
         course.end(index, verdict, log_end, SystemTime::now());
-        ending
+        let is_own =
+            |ending: &Ending| matches!(ending.outcome, Outcome::StepFailed | Outcome::StepTimedOut);
+        ending.filter(|ending| !(step.continue_on_error && is_own(ending)))
     }
 
     fn outputs(
@@ -222,6 +261,18 @@ impl<'a> Job<'a> {
             message: format!("the job ran longer than {limit:?}"),
             rest: StepPhase::Skipped,
         }
+    }
+}
+
+/// Which of two endings is the job's: the first, unless the job was stopped meanwhile.
+fn first(known: Option<Ending>, next: Ending) -> Ending {
+    let is_stop = matches!(
+        next.outcome,
+        Outcome::Cancelled | Outcome::RunTimedOut | Outcome::Setup
+    );
+    match known {
+        Some(known) if !is_stop || known.outcome == next.outcome => known,
+        _ => next,
     }
 }
 

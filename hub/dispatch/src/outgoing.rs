@@ -49,6 +49,8 @@ pub fn offer(offer: &plan::OfferSpec, stop_grace: Duration) -> wire::Offer {
 fn step(step: &plan::StepOffer) -> wire::StepSpec {
     let plan::StepOffer {
         name,
+        runs,
+        continue_on_error,
         script,
         shell,
         workdir,
@@ -62,6 +64,10 @@ fn step(step: &plan::StepOffer) -> wire::StepSpec {
         workdir: workdir.clone(),
         env: variables.iter().map(env).collect(),
         timeout_ms: timeout.map_or(0, millis),
+        skip_after_success: !runs.after_success,
+        run_after_failure: runs.after_failure,
+        run_after_cancel: runs.after_cancel,
+        continue_on_error: *continue_on_error,
     }
 }
 
@@ -122,6 +128,12 @@ mod tests {
             place: "oak-1-fell".to_owned(),
             steps: vec![plan::StepOffer {
                 name: "saw".to_owned(),
+                runs: plan::StepRuns {
+                    after_success: true,
+                    after_failure: true,
+                    after_cancel: false,
+                },
+                continue_on_error: true,
                 script: "saw".to_owned(),
                 shell: vec!["sh".to_owned()],
                 workdir: "wood".to_owned(),
@@ -157,6 +169,14 @@ mod tests {
             Some(wire::EnvSource::Value("b".to_owned()))
         );
         assert!(wire.steps[0].env[0].secret);
+        let step = &wire.steps[0];
+        let flags = [
+            step.skip_after_success,
+            step.run_after_failure,
+            step.run_after_cancel,
+            step.continue_on_error,
+        ];
+        assert_eq!(flags, [false, true, false, true]);
     }
 
     #[test]

@@ -1,39 +1,47 @@
-//! Finds names in an expression that do not exist, and what would make it costly.
+//! Finds names in an expression that do not exist, types that do not fit, and what would make it
+//! costly.
 //! Must not evaluate anything.
 
+use std::collections::BTreeSet;
+
 use cel::common::ast::{
-    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators,
+    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SelectExpr, operators,
 };
 use cel::{IdedExpr as Root, Program};
 
+use super::template::Uses;
+use super::types::{self, FUNCTIONS, Type};
 use super::{Mistake, Scope};
 use crate::names::nearest;
 
-/// Functions and methods that expressions may call.
-const FUNCTIONS: [&str; 14] = [
-    "bool",
-    "contains",
-    "double",
-    "dyn",
-    "endsWith",
-    "hasValue",
-    "int",
-    "matches",
-    "orValue",
-    "size",
-    "startsWith",
-    "string",
-    "type",
-    "uint",
-];
 /// Names of types, as in `type(params.n) == int`.
 const TYPES: [&str; 8] = [
     "bool", "bytes", "double", "int", "list", "map", "string", "uint",
 ];
-const ROOTS: [&str; 5] = ["jobs", "params", "pipeline", "run", "steps"];
+const ROOTS: [&str; 7] = [
+    "jobs", "matrix", "params", "pipeline", "run", "source", "steps",
+];
+const SOURCE: [(&str, Type); 4] = [
+    ("branch", Type::Text),
+    ("commit", Type::Text),
+    ("pullRequest", Type::Int),
+    ("tag", Type::Text),
+];
+const RUN: [(&str, Type); 2] = [("name", Type::Text), ("namespace", Type::Text)];
+const PIPELINE: [(&str, Type); 1] = [("name", Type::Text)];
 
-/// Every mistake, in the order of the text.
-pub(super) fn check(program: &Program, source: &str, scope: &Scope<'_>) -> Vec<Mistake> {
+/// What is known of an expression without mistakes.
+pub(super) struct Checked {
+    pub(super) result: Type,
+    pub(super) uses: Uses,
+}
+
+/// Finds every mistake, in the order of the text.
+pub(super) fn check(
+    program: &Program,
+    source: &str,
+    scope: &Scope<'_>,
+) -> Result<Checked, Vec<Mistake>> {
     let root: &Root = program.expression();
     let mut checker = Checker {
         program,
@@ -41,10 +49,18 @@ pub(super) fn check(program: &Program, source: &str, scope: &Scope<'_>) -> Vec<M
         scope,
         bound: Vec::new(),
         mistakes: Vec::new(),
+        uses: Uses::default(),
     };
-    checker.expression(root);
-    checker.mistakes.sort_by_key(|mistake| mistake.column);
-    checker.mistakes
+    let result = checker.expression(root);
+    let Checker {
+        mut mistakes, uses, ..
+    } = checker;
+    mistakes.sort_by_key(|mistake| mistake.column);
+    if mistakes.is_empty() {
+        Ok(Checked { result, uses })
+    } else {
+        Err(mistakes)
+    }
 }
 
 struct Checker<'a> {
@@ -54,18 +70,33 @@ struct Checker<'a> {
     /// Variables of the loops around the present place.
     bound: Vec<&'a str>,
     mistakes: Vec<Mistake>,
+    uses: Uses,
 }
 
 impl<'a> Checker<'a> {
-    fn expression(&mut self, expr: &'a IdedExpr) {
+    /// Checks a part, and gives its type.
+    fn expression(&mut self, expr: &'a IdedExpr) -> Type {
         if let Some(path) = path(expr) {
-            return self.path(&path);
+            let result = self.path(&path);
+            return if is_test(&expr.expr) {
+                Type::Bool
+            } else {
+                result
+            };
         }
         match &expr.expr {
             Expr::Call(call) => self.call(expr.id, call),
             Expr::Comprehension(comprehension) => self.comprehension(expr.id, comprehension),
-            Expr::List(list) => list.elements.iter().for_each(|item| self.expression(item)),
-            Expr::Map(map) => map.entries.iter().for_each(|entry| self.entry(&entry.expr)),
+            Expr::List(list) => {
+                for item in &list.elements {
+                    self.expression(item);
+                }
+                Type::List
+            }
+            Expr::Map(map) => {
+                map.entries.iter().for_each(|entry| self.entry(&entry.expr));
+                Type::Map
+            }
             Expr::Struct(fields) => {
                 self.add(
                     expr.id,
@@ -76,15 +107,31 @@ impl<'a> Checker<'a> {
                     .entries
                     .iter()
                     .for_each(|entry| self.entry(&entry.expr));
+                Type::Any
             }
-            Expr::Select(select) => self.expression(&select.operand),
-            Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => {}
+            Expr::Select(select) => self.select(expr.id, select),
+            Expr::Literal(literal) => literal_type(literal),
+            Expr::Ident(_) | Expr::Unspecified => Type::Any,
         }
+    }
+
+    fn select(&mut self, id: u64, select: &'a SelectExpr) -> Type {
+        let of = self.expression(&select.operand);
+        if !matches!(of, Type::Any | Type::Map) {
+            self.add(
+                id,
+                format!("{of} has no field `{}`", select.field),
+                String::new(),
+            );
+        }
+        if select.test { Type::Bool } else { Type::Any }
     }
 
     fn entry(&mut self, entry: &'a EntryExpr) {
         match entry {
-            EntryExpr::StructField(field) => self.expression(&field.value),
+            EntryExpr::StructField(field) => {
+                self.expression(&field.value);
+            }
             EntryExpr::MapEntry(entry) => {
                 self.expression(&entry.key);
                 self.expression(&entry.value);
@@ -92,149 +139,250 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn call(&mut self, id: u64, call: &'a CallExpr) {
+    fn call(&mut self, id: u64, call: &'a CallExpr) -> Type {
         let name = call.func_name.as_str();
-        let is_operator = name.starts_with(|c: char| !c.is_ascii_alphabetic());
-        if !is_operator && !FUNCTIONS.contains(&name) {
-            let remedy = suggest(name, FUNCTIONS, "the functions are");
-            self.add(id, format!("there is no function `{name}`"), remedy);
-        }
         let before = self.mistakes.len();
+        let mut types = Vec::new();
         for part in call.target.iter().map(|target| &**target).chain(&call.args) {
-            self.expression(part);
+            types.push(self.expression(part));
             // `jobs.my-job` is a subtraction: what stands after the dash is no second mistake.
             if name == operators::SUBSTRACT && self.mistakes.len() > before {
-                break;
+                return Type::Any;
+            }
+        }
+        if let Some(result) = types::operator(name, &types) {
+            return result.unwrap_or_else(|wrong| {
+                self.add(id, wrong.message, wrong.remedy);
+                Type::Any
+            });
+        }
+        // The parser's own helpers in loops.
+        if name.starts_with('@') {
+            return Type::Any;
+        }
+        let (target, args) = match &call.target {
+            Some(_) => (types.first().copied(), &types[1..]),
+            None => (None, &types[..]),
+        };
+        match types::call(name, target, args) {
+            Some(Ok(function)) => {
+                if function.of_status {
+                    self.status_function(id, name);
+                }
+                function.result
+            }
+            Some(Err(wrong)) => {
+                self.add(id, wrong.message, wrong.remedy);
+                Type::Any
+            }
+            None => {
+                let names: BTreeSet<_> = FUNCTIONS.iter().map(|known| known.name).collect();
+                let remedy = suggest(name, names, "the functions are");
+                self.add(id, format!("there is no function `{name}`"), remedy);
+                Type::Any
             }
         }
     }
 
-    fn comprehension(&mut self, id: u64, comprehension: &'a ComprehensionExpr) {
-        self.expression(&comprehension.iter_range);
+    fn status_function(&mut self, id: u64, name: &str) {
+        self.uses.status = true;
+        if !self.scope.status {
+            let remedy = "read jobs.NAME.result instead".to_owned();
+            self.add(id, format!("`{name}()` is known only in `when`"), remedy);
+        }
+    }
+
+    fn comprehension(&mut self, id: u64, comprehension: &'a ComprehensionExpr) -> Type {
+        let range = self.expression(&comprehension.iter_range);
+        if !matches!(range, Type::Any | Type::List | Type::Map) {
+            let message = format!("{range} can't be gone through");
+            self.add(id, message, "use a list or a map".to_owned());
+        }
         if !self.bound.is_empty() {
             let remedy = "compute the value in a step".to_owned();
-            return self.add(id, "a loop stands in a loop".to_owned(), remedy);
+            self.add(id, "a loop stands in a loop".to_owned(), remedy);
+            return Type::Any;
         }
         self.bound.push(&comprehension.iter_var);
         self.bound.push(&comprehension.accu_var);
         self.bound.extend(comprehension.iter_var2.as_deref());
-        self.expression(&comprehension.accu_init);
+        let start = self.expression(&comprehension.accu_init);
         self.expression(&comprehension.loop_cond);
         self.expression(&comprehension.loop_step);
         self.expression(&comprehension.result);
         self.bound.clear();
+        // `all` and `exists` start with true or false, `map` and `filter` with a list.
+        match start {
+            Type::Bool | Type::List => start,
+            _ => Type::Any,
+        }
     }
 
-    fn path(&mut self, path: &Path<'a>) {
+    fn path(&mut self, path: &Path<'a>) -> Type {
         if self.bound.contains(&path.root) {
-            return;
+            return Type::Any;
         }
         match path.root {
             "params" => self.param(path),
-            "run" => self.fields(path, "run", &["name", "namespace"]),
-            "pipeline" => self.fields(path, "pipeline", &["name"]),
+            "run" => self.fields(path, "run", &RUN),
+            "pipeline" => self.fields(path, "pipeline", &PIPELINE),
+            "source" => self.fields(path, "source", &SOURCE),
+            "matrix" => self.axis(path),
             "jobs" => self.job(path),
             "steps" => self.step(path),
-            name if path.fields.is_empty() && TYPES.contains(&name) => {}
+            name if path.fields.is_empty() && TYPES.contains(&name) => Type::Any,
             name => {
                 let remedy = suggest(name, ROOTS, "the names are");
                 self.add(path.id, format!("there is no `{name}`"), remedy);
+                Type::Any
             }
         }
     }
 
-    fn param(&mut self, path: &Path<'a>) {
+    fn param(&mut self, path: &Path<'a>) -> Type {
         let Some(name) = path.fields.first() else {
-            return;
+            return Type::Map;
         };
-        if !self.scope.params.contains(name) {
-            let remedy = match self.scope.params.is_empty() {
+        let params = self.scope.params;
+        let Some((_, found)) = params.iter().find(|(known, _)| known == name) else {
+            let remedy = match params.is_empty() {
                 true => "declare it in spec.params".to_owned(),
-                false => suggest(name, self.scope.params.clone(), "the params are"),
+                false => suggest(name, params.iter().map(|(p, _)| *p), "the params are"),
             };
             self.add(path.id, format!("no param is named `{name}`"), remedy);
-        } else if let Some(field) = path.fields.get(1) {
+            return Type::Any;
+        };
+        self.no_more(path, 1, &format!("the param `{name}`"));
+        *found
+    }
+
+    fn axis(&mut self, path: &Path<'a>) -> Type {
+        let Some(axes) = self.scope.matrix else {
+            let remedy = "give the job a matrix".to_owned();
             self.add(
                 path.id,
-                format!("the param `{name}` has no field `{field}`"),
-                String::new(),
+                "`matrix` is known only in a job that has one".to_owned(),
+                remedy,
             );
-        }
-    }
-
-    fn fields(&mut self, path: &Path<'a>, of: &str, known: &[&str]) {
-        let Some(field) = path.fields.first() else {
-            return;
+            return Type::Any;
         };
-        if !known.contains(field) {
-            let remedy = suggest(field, known.iter().copied(), "the fields are");
-            self.add(path.id, format!("`{of}` has no field `{field}`"), remedy);
-        }
-    }
-
-    fn job(&mut self, path: &Path<'a>) {
         let Some(name) = path.fields.first() else {
-            return;
+            return Type::Map;
         };
-        let known = self.scope.jobs.iter().find(|(job, _)| job == name);
-        let Some((_, outputs)) = known else {
-            return self.unknown_job(path.id, name);
+        let Some((_, found)) = axes.iter().find(|(known, _)| known == name) else {
+            let remedy = suggest(name, axes.iter().map(|(axis, _)| *axis), "the axes are");
+            self.add(path.id, format!("no axis is named `{name}`"), remedy);
+            return Type::Any;
         };
+        self.no_more(path, 1, &format!("the axis `{name}`"));
+        *found
+    }
+
+    /// A plain value has no fields.
+    fn no_more(&mut self, path: &Path<'a>, used: usize, what: &str) {
+        if let Some(field) = path.fields.get(used) {
+            let message = format!("{what} has no field `{field}`");
+            self.add(path.id, message, String::new());
+        }
+    }
+
+    fn fields(&mut self, path: &Path<'a>, of: &str, known: &[(&'static str, Type)]) -> Type {
+        let Some(field) = path.fields.first() else {
+            return Type::Map;
+        };
+        let Some((_, found)) = known.iter().find(|(name, _)| name == field) else {
+            let names = known.iter().map(|(name, _)| *name);
+            let remedy = suggest(field, names, "the fields are");
+            self.add(path.id, format!("`{of}` has no field `{field}`"), remedy);
+            return Type::Any;
+        };
+        self.no_more(path, 1, &format!("`{of}.{field}`"));
+        *found
+    }
+
+    fn job(&mut self, path: &Path<'a>) -> Type {
+        let Some(name) = path.fields.first() else {
+            self.uses.all_jobs = true;
+            return Type::Map;
+        };
+        let Some((job, true)) = self.scope.job(name) else {
+            self.unknown_job(path.id, name);
+            return Type::Any;
+        };
+        self.uses.jobs.insert((*name).to_owned());
         match path.fields.get(1) {
-            None | Some(&"result") => {}
-            Some(&"outputs") => {
-                let Some(output) = path.fields.get(2) else {
-                    return;
-                };
-                if !outputs.contains(output) {
-                    let remedy = match outputs.is_empty() {
-                        true => format!("add it to the outputs of the job `{name}`"),
-                        false => suggest(output, outputs.iter().copied(), "its outputs are"),
-                    };
-                    self.add(
-                        path.id,
-                        format!("the job `{name}` has no output `{output}`"),
-                        remedy,
-                    );
-                }
+            None => Type::Map,
+            Some(&"result") => {
+                self.uses.results = true;
+                self.no_more(path, 2, "a result");
+                Type::Text
             }
+            Some(&"matrix") if job.has_matrix => Type::List,
+            Some(&"outputs") if job.has_matrix => {
+                let message = format!("the job `{name}` has a matrix, so it has many outputs");
+                let remedy = format!("read jobs[\"{name}\"].matrix, a list with outputs");
+                self.add(path.id, message, remedy);
+                Type::Any
+            }
+            Some(&"outputs") => self.output(path, name, &job.outputs),
             Some(field) => {
-                let remedy = suggest(field, ["result", "outputs"], "the fields are");
+                let known = ["result", "outputs"];
+                let remedy = suggest(field, known, "the fields are");
                 self.add(path.id, format!("a job has no field `{field}`"), remedy);
+                Type::Any
             }
         }
+    }
+
+    fn output(&mut self, path: &Path<'a>, job: &str, outputs: &[&'a str]) -> Type {
+        let Some(output) = path.fields.get(2) else {
+            return Type::Map;
+        };
+        if !outputs.contains(output) {
+            let remedy = match outputs.is_empty() {
+                true => format!("add it to the outputs of the job `{job}`"),
+                false => suggest(output, outputs.iter().copied(), "its outputs are"),
+            };
+            let message = format!("the job `{job}` has no output `{output}`");
+            self.add(path.id, message, remedy);
+        } else {
+            self.no_more(path, 3, "an output");
+        }
+        Type::Text
     }
 
     fn unknown_job(&mut self, id: u64, name: &str) {
         let scope = self.scope;
-        if scope.other_jobs.contains(&name) {
+        if scope.job(name).is_some() {
             let remedy = "add it to the needs of this job".to_owned();
             return self.add(id, format!("the job `{name}` is not needed here"), remedy);
         }
-        let jobs = || {
-            scope
-                .jobs
-                .iter()
-                .map(|(job, _)| *job)
-                .chain(scope.other_jobs.iter().copied())
-        };
+        if scope.jobs.is_none() {
+            let message = "`jobs` is not known here: no job has run yet".to_owned();
+            return self.add(id, message, String::new());
+        }
         // `jobs.my-job.result` is a subtraction in CEL.
-        let dashed = jobs().find(|job| job.strip_prefix(name).is_some_and(|r| r.starts_with('-')));
-        let remedy = match dashed {
+        let begins = |job: &&str| job.strip_prefix(name).is_some_and(|r| r.starts_with('-'));
+        let remedy = match scope.job_names().find(begins) {
             Some(job) => format!("write jobs[\"{job}\"] for a name with a dash"),
-            None => suggest(name, jobs(), "the jobs are"),
+            None => suggest(name, scope.job_names(), "the jobs are"),
         };
         self.add(id, format!("no job is named `{name}`"), remedy);
     }
 
-    fn step(&mut self, path: &Path<'a>) {
+    fn step(&mut self, path: &Path<'a>) -> Type {
         let scope = self.scope;
         let Some(steps) = &scope.steps else {
             let message = "`steps` is known only in the outputs of a job".to_owned();
-            return self.add(path.id, message, String::new());
+            let remedy = match scope.status {
+                true => "use success() or failure()".to_owned(),
+                false => "give values to later steps in a file".to_owned(),
+            };
+            self.add(path.id, message, remedy);
+            return Type::Any;
         };
         let Some(name) = path.fields.first() else {
-            return;
+            return Type::Map;
         };
         if !steps.contains(name) {
             let prefix = |step: &&&str| step.strip_prefix(name).is_some_and(|r| r.starts_with('-'));
@@ -242,11 +390,18 @@ impl<'a> Checker<'a> {
                 Some(step) => format!("write steps[\"{step}\"] for a name with a dash"),
                 None => suggest(name, steps.iter().copied(), "the steps are"),
             };
-            return self.add(path.id, format!("no step is named `{name}`"), remedy);
+            self.add(path.id, format!("no step is named `{name}`"), remedy);
+            return Type::Any;
         }
-        if let Some(field) = path.fields.get(1).filter(|field| **field != "outputs") {
-            let remedy = "write steps.NAME.outputs.OUTPUT".to_owned();
-            self.add(path.id, format!("a step has no field `{field}`"), remedy);
+        match path.fields.get(1) {
+            None => Type::Map,
+            Some(&"outputs") if path.fields.len() == 2 => Type::Map,
+            Some(&"outputs") => Type::Text,
+            Some(field) => {
+                let remedy = "write steps.NAME.outputs.OUTPUT".to_owned();
+                self.add(path.id, format!("a step has no field `{field}`"), remedy);
+                Type::Any
+            }
         }
     }
 
@@ -287,6 +442,23 @@ fn suggest<'a>(
             }
         }
     }
+}
+
+fn literal_type(literal: &LiteralValue) -> Type {
+    match literal {
+        LiteralValue::Boolean(_) => Type::Bool,
+        LiteralValue::Bytes(_) => Type::Bytes,
+        LiteralValue::Double(_) => Type::Double,
+        LiteralValue::Int(_) => Type::Int,
+        LiteralValue::Null => Type::Null,
+        LiteralValue::String(_) => Type::Text,
+        LiteralValue::UInt(_) => Type::UInt,
+    }
+}
+
+/// True for `has(a.b)`.
+fn is_test(expr: &Expr) -> bool {
+    matches!(expr, Expr::Select(select) if select.test)
 }
 
 /// A name with fields: `jobs.build.result` or `jobs["build"].result`.

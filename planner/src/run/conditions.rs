@@ -5,6 +5,7 @@ use crds::condition::{COMPLETED, RECONCILING, STALLED, SUCCEEDED};
 use crds::{FailureClass, JobState, JobStatus, PipelineRunStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::condition::{has_failed, has_succeeded};
 use super::plan::EventType;
 use super::reason::{RunReason, STOPPING};
 use super::start::count;
@@ -94,7 +95,7 @@ pub(super) fn report_unfinished(turn: &mut Turn<'_>, reason: RunReason, message:
 pub(super) fn report_end(turn: &mut Turn<'_>) {
     let reason = final_reason(&turn.status);
     let message = if reason == RunReason::Succeeded {
-        format!("{} succeeded", count(turn.status.jobs.len(), "job"))
+        success(&turn.status.jobs)
     } else {
         let jobs = &turn.status.jobs;
         let succeeded = jobs
@@ -147,9 +148,22 @@ fn join(head: String, tail: Option<String>) -> String {
     }
 }
 
+/// Every job, by what became of it.
+fn success(jobs: &[JobStatus]) -> String {
+    let number = |state| jobs.iter().filter(|job| job.state == state).count();
+    let (skipped, failed) = (number(JobState::Skipped), number(JobState::Failed));
+    let mut text = format!("{} succeeded", count(jobs.len() - skipped - failed, "job"));
+    for (number, what) in [(skipped, "skipped"), (failed, "failed, which is allowed")] {
+        if number > 0 {
+            text.push_str(&format!(", {number} {what}"));
+        }
+    }
+    text
+}
+
 /// The failure that came first, and how many more there are.
 fn failures(jobs: &[JobStatus]) -> Option<String> {
-    let failed = || jobs.iter().filter(|job| job.state == JobState::Failed);
+    let failed = || jobs.iter().filter(|job| has_failed(job));
     let first = failed().min_by_key(|job| job.end_time.as_ref().map(|time| time.0))?;
     let message = first.message.as_deref().unwrap_or("no message");
     let more = match failed().count() - 1 {
@@ -173,10 +187,12 @@ fn trouble(jobs: &[JobStatus]) -> Option<String> {
 
 fn final_reason(status: &PipelineRunStatus) -> RunReason {
     let jobs = || status.jobs.iter();
-    if jobs().all(|job| job.state == JobState::Succeeded) {
+    // A job is skipped by its `when`, or after one that is looked at here itself.
+    let is_well = |job: &JobStatus| has_succeeded(job) || job.state == JobState::Skipped;
+    if jobs().all(is_well) {
         return RunReason::Succeeded;
     }
-    let unfinished = jobs().any(|job| !job.is_finally && job.state != JobState::Succeeded);
+    let unfinished = jobs().any(|job| !job.is_finally && !is_well(job));
     if let Some(stop) = find(status, STOPPING).filter(|_| unfinished) {
         let is_timeout = stop.reason == RunReason::TimedOut.as_str();
         return if is_timeout {
@@ -187,7 +203,7 @@ fn final_reason(status: &PipelineRunStatus) -> RunReason {
     }
     let failed_as = |classes: &[FailureClass]| {
         jobs().any(|job| {
-            job.state == JobState::Failed
+            has_failed(job)
                 && job
                     .failure_class
                     .is_some_and(|class| classes.contains(&class))

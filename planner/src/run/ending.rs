@@ -6,6 +6,7 @@ use crds::{FailureClass, JobState, NamedValue, StepState};
 use super::plan::EventType;
 use super::reason::JobReason;
 use super::turn::Turn;
+use crate::validate::ValidPipeline;
 
 /// How a job ends.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,7 +55,13 @@ impl Ending {
 
 impl Turn<'_> {
     /// Ends a job. A job ends once: a final state never changes.
-    pub(super) fn end_job(&mut self, job: usize, ending: Ending) {
+    pub(super) fn end_job(&mut self, pipeline: &ValidPipeline, job: usize, ending: Ending) {
+        let tolerates = pipeline.jobs[job].spec.continue_on_error;
+        self.close_job(job, tolerates, ending);
+    }
+
+    /// Ends a job of a pipeline that can't be run.
+    pub(super) fn close_job(&mut self, job: usize, tolerates: bool, ending: Ending) {
         let Ending {
             state,
             reason,
@@ -70,6 +77,7 @@ impl Turn<'_> {
         status.reason = Some(reason.as_str().to_owned());
         status.message = (!message.is_empty()).then(|| message.clone());
         status.failure_class = class;
+        status.tolerated = tolerates && state == JobState::Failed;
         status.outputs = outputs;
         if was_assigned {
             status.end_time = end_time;

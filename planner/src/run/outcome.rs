@@ -144,7 +144,7 @@ fn by_absence(attempt: &Attempt<'_>) -> Judgement {
 }
 
 fn by_result(attempt: &Attempt<'_>, agent: &AgentFact, result: &JobResult) -> Judgement {
-    let step = |phase: StepPhase| agent.steps.iter().position(|step| step.phase == phase);
+    let step = |phase: StepPhase| culprit(attempt, agent, phase);
     let name = |index: usize| {
         attempt
             .job
@@ -190,16 +190,22 @@ fn by_result(attempt: &Attempt<'_>, agent: &AgentFact, result: &JobResult) -> Ju
     Judgement::Ended(ending)
 }
 
+/// The first step that ended like this and was not allowed to.
+fn culprit(attempt: &Attempt<'_>, agent: &AgentFact, phase: StepPhase) -> Option<usize> {
+    let specs = &attempt.job.spec.steps;
+    let is_allowed = |i: usize| specs.get(i).is_some_and(|step| step.continue_on_error);
+    let mut steps = agent.steps.iter().enumerate();
+    steps
+        .find(|(i, step)| step.phase == phase && !is_allowed(*i))
+        .map(|(i, _)| i)
+}
+
 fn step_failed(attempt: &Attempt<'_>, agent: &AgentFact, result: &JobResult) -> Ending {
-    let failed = agent
-        .steps
-        .iter()
-        .enumerate()
-        .find(|(_, s)| s.phase == StepPhase::Failed);
-    let Some((index, step)) = failed else {
+    let Some(index) = culprit(attempt, agent, StepPhase::Failed) else {
         let message = or(&result.message, "a step failed");
         return Ending::failed(JobReason::StepFailed, FailureClass::User, message);
     };
+    let step = &agent.steps[index];
     let name = attempt
         .job
         .spec

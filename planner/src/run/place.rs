@@ -6,10 +6,10 @@ use std::time::Duration;
 use crds::{EnvSource, FailureClass, Job, PodOptions};
 
 use super::ending::Ending;
-use super::plan::{EnvEntry, EnvFrom, EnvValue, OfferSpec, PlaceSpec, StepOffer};
+use super::plan::{EnvEntry, EnvFrom, EnvValue, OfferSpec, PlaceSpec, StepOffer, StepRuns};
 use super::reason::JobReason;
 use super::turn::Turn;
-use crate::expression::Evaluator;
+use crate::expression::{Evaluator, Status, Template};
 use crate::names;
 use crate::validate::{ValidEnvValue, ValidJob, ValidPipeline, ValidStep};
 
@@ -40,7 +40,9 @@ pub(super) fn build_place(
         .runner
         .as_deref()
         .and_then(|name| turn.pool(name)?.spec.as_ref());
-    let image = valid.spec.image.clone().or_else(|| pool?.image.clone());
+    let evaluator = values(turn, pipeline, job);
+    let own_image = evaluator.optional("image", valid.image.as_ref())?;
+    let image = own_image.or_else(|| pool?.image.clone());
     if image.is_none() && turn.settings().images_required {
         let message = format!(
             "neither the job nor its Runner `{}` names an image: set image in one of them",
@@ -50,7 +52,11 @@ pub(super) fn build_place(
         return Err(Ending::failed(JobReason::NoImage, class, message));
     }
     let defaults = pool.and_then(|pool| pool.pod.clone()).unwrap_or_default();
-    let own = valid.spec.pod.clone().unwrap_or_default();
+    let mut own = valid.spec.pod.clone().unwrap_or_default();
+    for (key, value) in &valid.node_selector {
+        let value = evaluator.text(&format!("nodeSelector {key}"), value)?;
+        own.node_selector.insert(key.clone(), value);
+    }
     Ok(PlaceSpec {
         name: place_name(turn, job),
         key: turn.key(&turn.status.jobs[job]),
@@ -72,6 +78,81 @@ pub(super) fn build_place(
     })
 }
 
+/// Evaluates the expressions of one job. A job without any needs no evaluator.
+struct JobTexts<'t> {
+    turn: &'t Turn<'t>,
+    pipeline: &'t ValidPipeline,
+    job: usize,
+    evaluator: Option<Evaluator>,
+}
+
+fn values<'t>(turn: &'t Turn<'_>, pipeline: &'t ValidPipeline, job: usize) -> JobTexts<'t> {
+    let uses = pipeline.jobs[job].uses.as_ref();
+    let evaluator = |uses| turn.evaluator(pipeline, job, uses, Status::default(), Vec::new());
+    JobTexts {
+        turn,
+        pipeline,
+        job,
+        evaluator: uses.map(evaluator),
+    }
+}
+
+impl JobTexts<'_> {
+    fn text(&self, what: &str, template: &Template) -> Result<String, Ending> {
+        let value = match (&self.evaluator, template.plain()) {
+            (_, Some(text)) => Ok(text.to_owned()),
+            (Some(evaluator), None) => template.evaluate(evaluator),
+            (None, None) => unreachable!("a job with an expression has an evaluator"),
+        };
+        value.map_err(|error| expression_failed(&format!("{what}: {error}")))
+    }
+
+    fn optional(&self, what: &str, template: Option<&Template>) -> Result<Option<String>, Ending> {
+        template
+            .map(|template| self.text(what, template))
+            .transpose()
+    }
+
+    /// A step's condition, for each way in which the steps before can have gone.
+    fn runs(&self, step: &ValidStep) -> Result<StepRuns, Ending> {
+        let (Some(when), Some(_)) = (&step.when, &self.evaluator) else {
+            return Ok(StepRuns::default());
+        };
+        let uses = self.pipeline.jobs[self.job].uses.as_ref();
+        let uses = uses.expect("a condition uses something, if only nothing");
+        let after = |status| {
+            let evaluator = self
+                .turn
+                .evaluator(self.pipeline, self.job, uses, status, Vec::new());
+            let value = when.evaluate(&evaluator);
+            value.map_err(|error| expression_failed(&format!("`when`: {error}")))
+        };
+        let status = Status::default();
+        let (success, failure, cancelled) = (true, true, true);
+        let after_success = after(Status { success, ..status })?;
+        if !when.uses().status {
+            return Ok(StepRuns {
+                after_success,
+                after_failure: false,
+                after_cancel: false,
+            });
+        }
+        Ok(StepRuns {
+            after_success,
+            after_failure: after(Status { failure, ..status })?,
+            after_cancel: after(Status {
+                cancelled,
+                ..status
+            })?,
+        })
+    }
+}
+
+fn expression_failed(message: &str) -> Ending {
+    let (reason, class) = (JobReason::ExpressionFailed, FailureClass::Configuration);
+    Ending::failed(reason, class, message)
+}
+
 /// What the agent of a job's current attempt gets.
 pub(super) fn build_offer(
     turn: &Turn<'_>,
@@ -79,38 +160,38 @@ pub(super) fn build_offer(
     job: usize,
 ) -> Result<OfferSpec, Ending> {
     let valid = &pipeline.jobs[job];
-    let evaluator = turn.evaluator(pipeline, job, Vec::new());
+    let values = values(turn, pipeline, job);
     let sources = sources(valid);
-    let steps = valid
-        .spec
-        .steps
-        .iter()
-        .zip(&valid.steps)
-        .map(|(spec, step)| {
-            let shell = [&spec.shell, &valid.spec.shell]
-                .into_iter()
-                .find(|words| !words.is_empty());
-            Ok(StepOffer {
-                name: spec.name.clone(),
-                script: spec.run.clone(),
-                shell: shell
-                    .cloned()
-                    .unwrap_or_else(|| DEFAULT_SHELL.map(str::to_owned).to_vec()),
-                workdir: spec.working_dir.clone().unwrap_or_default(),
-                env: env(step, &sources, &evaluator).map_err(|error| {
-                    let message = format!("step `{}`: {error}", spec.name);
-                    let class = FailureClass::Configuration;
-                    Ending::failed(JobReason::ExpressionFailed, class, message)
-                })?,
-                timeout: step.timeout,
-            })
-        });
+    let steps = valid.spec.steps.iter().zip(&valid.steps);
+    let steps = steps.map(|(spec, step)| {
+        let of_step = |ending: Ending| Ending {
+            message: format!("step `{}`: {}", spec.name, ending.message),
+            ..ending
+        };
+        let shell = [&spec.shell, &valid.spec.shell]
+            .into_iter()
+            .find(|words| !words.is_empty());
+        let workdir = values.optional("workingDir", step.working_dir.as_ref());
+        Ok(StepOffer {
+            name: spec.name.clone(),
+            runs: values.runs(step).map_err(of_step)?,
+            continue_on_error: spec.continue_on_error,
+            script: spec.run.clone(),
+            shell: shell
+                .cloned()
+                .unwrap_or_else(|| DEFAULT_SHELL.map(str::to_owned).to_vec()),
+            workdir: workdir.map_err(of_step)?.unwrap_or_default(),
+            env: env(step, &sources, &values).map_err(of_step)?,
+            timeout: step.timeout,
+        })
+    });
+    let workdir = values.optional("workingDir", valid.working_dir.as_ref())?;
     Ok(OfferSpec {
         key: turn.key(&turn.status.jobs[job]),
         place: place_name(turn, job),
         steps: steps.collect::<Result<_, Ending>>()?,
         timeout: valid.timeout.unwrap_or(turn.settings().job_timeout),
-        workdir: valid.spec.working_dir.clone().unwrap_or_default(),
+        workdir: workdir.unwrap_or_default(),
         base_env: base_env(turn, &valid.spec, turn.status.jobs[job].attempt),
     })
 }
@@ -122,7 +203,12 @@ fn base_env(turn: &Turn<'_>, job: &Job, attempt: u32) -> Vec<EnvEntry> {
         .as_ref()
         .map_or("", |snapshot| &snapshot.name);
     let attempt = attempt.to_string();
-    [
+    let source = turn.source();
+    let pull_request = match source.pull_request {
+        0 => String::new(),
+        number => number.to_string(),
+    };
+    let fixed = [
         ("CI", "true"),
         ("RUSTCI", "true"),
         ("RUSTCI_NAMESPACE", turn.namespace()),
@@ -130,9 +216,16 @@ fn base_env(turn: &Turn<'_>, job: &Job, attempt: u32) -> Vec<EnvEntry> {
         ("RUSTCI_RUN", turn.run_name()),
         ("RUSTCI_JOB", &job.name),
         ("RUSTCI_ATTEMPT", &attempt),
-    ]
-    .into_iter()
-    .map(|(name, value)| EnvEntry {
+    ];
+    let known = [
+        ("RUSTCI_BRANCH", source.branch),
+        ("RUSTCI_TAG", source.tag),
+        ("RUSTCI_COMMIT", source.commit),
+        ("RUSTCI_PULL_REQUEST", &pull_request),
+    ];
+    let known = known.into_iter().filter(|(_, value)| !value.is_empty());
+    let all = fixed.into_iter().chain(known);
+    all.map(|(name, value)| EnvEntry {
         name: name.to_owned(),
         value: EnvValue::Literal(value.to_owned()),
         secret: false,
@@ -143,14 +236,13 @@ fn base_env(turn: &Turn<'_>, job: &Job, attempt: u32) -> Vec<EnvEntry> {
 fn env(
     step: &ValidStep,
     sources: &[&EnvSource],
-    evaluator: &Evaluator,
-) -> Result<Vec<EnvEntry>, String> {
+    values: &JobTexts<'_>,
+) -> Result<Vec<EnvEntry>, Ending> {
     let entries = step.env.iter().map(|variable| {
         let (value, secret) = match &variable.value {
             ValidEnvValue::Template(template) => {
-                let value = template.evaluate(evaluator);
-                let value = value.map_err(|e| format!("variable `{}`: {e}", variable.name))?;
-                (EnvValue::Literal(value), false)
+                let what = format!("variable `{}`", variable.name);
+                (EnvValue::Literal(values.text(&what, template)?), false)
             }
             ValidEnvValue::Source(source) => {
                 let index = sources.iter().position(|known| *known == source);

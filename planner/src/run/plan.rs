@@ -126,6 +126,10 @@ pub struct OfferSpec {
 pub struct StepOffer {
     /// Name of the step.
     pub name: String,
+    /// After what it runs.
+    pub runs: StepRuns,
+    /// True when its failure is not the job's.
+    pub continue_on_error: bool,
     /// The script, as written.
     pub script: String,
     /// The shell, as a command; the script's file name is added at the end.
@@ -136,6 +140,28 @@ pub struct StepOffer {
     pub env: Vec<EnvEntry>,
     /// Time limit, if any.
     pub timeout: Option<Duration>,
+}
+
+/// After what a step runs. A condition is evaluated for each way in which the steps before can
+/// have gone, so the agent needs no expressions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct StepRuns {
+    /// When every step before succeeded.
+    pub after_success: bool,
+    /// When a step before failed.
+    pub after_failure: bool,
+    /// When the job was cancelled, or its run's time was over.
+    pub after_cancel: bool,
+}
+
+impl Default for StepRuns {
+    fn default() -> Self {
+        Self {
+            after_success: true,
+            after_failure: false,
+            after_cancel: false,
+        }
+    }
 }
 
 /// One environment variable for the agent.

@@ -98,6 +98,8 @@ reasons! {
         RunTimedOut,
         /// The run was cancelled.
         Cancelled,
+        /// Its `when` is false.
+        WhenFalse,
         /// A job that it needs did not succeed.
         NeedsNotSucceeded,
         /// The agent could not run the steps.

@@ -1,8 +1,9 @@
 //! Decides which waiting jobs start, are skipped or go on waiting.
 //! Must not look at jobs that have a place.
 
-use crds::{FailureClass, JobState, StepState, StepStatus};
+use crds::{FailureClass, JobState, JobStatus, StepState, StepStatus};
 
+use super::condition::{self, has_succeeded, implies_success};
 use super::ending::Ending;
 use super::place::{build_offer, build_place, place_name};
 use super::plan::Action;
@@ -16,21 +17,21 @@ pub(super) fn jobs(turn: &mut Turn<'_>, pipeline: &ValidPipeline) {
         if turn.status.jobs[job].state != JobState::Pending {
             continue;
         }
-        let needs = pipeline.graph.needs(job);
-        let states = || {
-            needs
-                .iter()
-                .map(|need| (*need, turn.status.jobs[*need].state))
+        let needs = || {
+            let needs = pipeline.graph.needs(job).iter();
+            needs.map(|need| &turn.status.jobs[*need])
         };
-        if let Some((need, state)) =
-            states().find(|(_, state)| state.is_final() && *state != JobState::Succeeded)
+        let is_blocked = |need: &&JobStatus| need.state.is_final() && !has_succeeded(need);
+        let blocker = needs().find(is_blocked);
+        if let Some(need) = blocker
+            && implies_success(&pipeline.jobs[job])
         {
-            let need = &turn.status.jobs[need].name;
-            let message = format!("it needs job `{need}`, which {}", in_words(state));
-            let (state, reason) = (JobState::Skipped, JobReason::NeedsNotSucceeded);
-            turn.end_job(job, Ending::new(state, reason, None, &message));
-        } else if states().any(|(_, state)| !state.is_final()) {
+            let ending = condition::needs_not_succeeded(need);
+            turn.end_job(pipeline, job, ending);
+        } else if needs().any(|need| !need.state.is_final()) {
             wait(turn, job, JobReason::WaitingForNeeds, None);
+        } else if let Some(ending) = condition::of_job(turn, pipeline, job) {
+            turn.end_job(pipeline, job, ending);
         } else {
             start(turn, pipeline, job);
         }
@@ -47,10 +48,12 @@ pub(super) fn finally_jobs(turn: &mut Turn<'_>, pipeline: &ValidPipeline) {
         if turn.status.jobs[job].state != JobState::Pending {
             continue;
         }
-        if all_ended {
-            start(turn, pipeline, job);
-        } else {
+        if !all_ended {
             wait(turn, job, JobReason::WaitingForJobs, None);
+        } else if let Some(ending) = condition::of_finally(turn, pipeline, job) {
+            turn.end_job(pipeline, job, ending);
+        } else {
+            start(turn, pipeline, job);
         }
     }
 }
@@ -63,7 +66,7 @@ fn start(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize) {
     }
     let runner = pipeline.jobs[job].spec.runner.clone();
     if let Some(runner) = &runner
-        && !has_room(turn, job, runner)
+        && !has_room(turn, pipeline, job, runner)
     {
         return;
     }
@@ -73,12 +76,12 @@ fn start(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize) {
                 *free -= 1;
             }
         }
-        Err(ending) => turn.end_job(job, ending),
+        Err(ending) => turn.end_job(pipeline, job, ending),
     }
 }
 
 /// A Runner that does not exist is waited for as long as a Pipeline, from the run's start on.
-fn has_room(turn: &mut Turn<'_>, job: usize, runner: &str) -> bool {
+fn has_room(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize, runner: &str) -> bool {
     let pool = turn.pool(runner);
     if pool.is_none_or(|pool| pool.spec.is_none()) {
         if !turn.settings().images_required {
@@ -92,7 +95,7 @@ fn has_room(turn: &mut Turn<'_>, job: usize, runner: &str) -> bool {
             .map_or(turn.now, |time| time.0);
         if turn.is_over(since, turn.settings().missing_config_grace) {
             let (reason, class) = (JobReason::RunnerNotFound, FailureClass::Configuration);
-            turn.end_job(job, Ending::failed(reason, class, message));
+            turn.end_job(pipeline, job, Ending::failed(reason, class, message));
         } else {
             wait(turn, job, JobReason::RunnerNotFound, Some(message));
         }
@@ -152,15 +155,4 @@ fn wait(turn: &mut Turn<'_>, job: usize, reason: JobReason, message: Option<Stri
     let status = &mut turn.status.jobs[job];
     status.reason = Some(reason.as_str().to_owned());
     status.message = message;
-}
-
-fn in_words(state: JobState) -> &'static str {
-    match state {
-        JobState::Failed => "failed",
-        JobState::Skipped => "was skipped",
-        JobState::Cancelled => "was cancelled",
-        JobState::Pending | JobState::Starting | JobState::Running | JobState::Succeeded => {
-            unreachable!("only a job that ended without success keeps others from running")
-        }
-    }
 }

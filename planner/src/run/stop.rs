@@ -67,13 +67,13 @@ pub(super) fn apply(turn: &mut Turn<'_>, pipeline: &ValidPipeline) {
         match status.state {
             JobState::Pending => {
                 let message = format!("not started: {}", stop.why());
-                turn.end_job(job, stop.ending(&message));
+                turn.end_job(pipeline, job, stop.ending(&message));
             }
             JobState::Starting => {
                 let message = format!("stopped before its first step: {}", stop.why());
-                turn.end_job(job, stop.ending(&message));
+                turn.end_job(pipeline, job, stop.ending(&message));
             }
-            JobState::Running => stop_running(turn, job, stop),
+            JobState::Running => stop_running(turn, pipeline, job, stop),
             JobState::Succeeded | JobState::Failed | JobState::Skipped | JobState::Cancelled => {}
         }
     }
@@ -97,7 +97,7 @@ fn decide(turn: &mut Turn<'_>, pipeline: &ValidPipeline) -> Option<Stop> {
     Stop::of(turn)
 }
 
-fn stop_running(turn: &mut Turn<'_>, job: usize, stop: Stop) {
+fn stop_running(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize, stop: Stop) {
     let settings = turn.settings();
     let since = turn.heard_since(stop.since);
     if turn.is_over(since, settings.cancel_grace + settings.backstop_grace) {
@@ -105,7 +105,7 @@ fn stop_running(turn: &mut Turn<'_>, job: usize, stop: Stop) {
             "{}; its agent did not answer, so its pod is deleted",
             stop.why()
         );
-        return turn.end_job(job, stop.ending(&message));
+        return turn.end_job(pipeline, job, stop.ending(&message));
     }
     let reason = if stop.is_timeout {
         CancelReason::RunTimeout

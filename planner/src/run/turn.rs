@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::observed::{AgentFact, JobKey, Observed, PlaceFact, PlacePhase, PoolFact, Settings};
 use super::plan::{Action, Event, EventType, OfferSpec, Plan};
-use crate::expression::{Evaluator, JobValues, StepValues, Values};
+use crate::expression::{Evaluator, JobValues, Source, Status, StepValues, Uses, Values};
 use crate::validate::ValidPipeline;
 
 /// One turn of planning.
@@ -152,32 +152,58 @@ impl<'a> Turn<'a> {
         self.observed.pools.iter().find(|pool| pool.name == name)
     }
 
-    /// Prepares the expressions of a job, with its steps' outputs if it has ended.
+    /// Prepares expressions of a job: as much as they use, with the outputs of its own steps if it
+    /// has ended.
     pub(super) fn evaluator(
         &self,
         pipeline: &ValidPipeline,
         job: usize,
+        uses: &Uses,
+        status: Status,
         steps: Vec<StepValues<'_>>,
     ) -> Evaluator {
-        let main = pipeline.spec.jobs.len();
-        let reaches = if job < main {
-            pipeline.graph.reaches(job)
+        let used: Vec<usize> = if uses.all_jobs {
+            let main = pipeline.spec.jobs.len();
+            let is_known = |reaches: &[bool], other: usize| job >= main || reaches[other];
+            let reaches = match job < main {
+                true => pipeline.graph.reaches(job),
+                false => Vec::new(),
+            };
+            (0..main)
+                .filter(|other| is_known(&reaches, *other))
+                .collect()
         } else {
-            vec![true; main]
+            let find = |name: &String| pipeline.index.get(name).copied();
+            uses.jobs.iter().filter_map(find).collect()
         };
-        let known = (0..main).filter(|other| reaches[*other]);
-        let jobs = known
+        let jobs = used
+            .into_iter()
             .map(|i| job_values(pipeline, i, &self.status.jobs[i]))
             .collect();
         let snapshot = self.status.pipeline.as_ref();
         Evaluator::new(&Values {
             params: snapshot.map_or(&[][..], |snapshot| &snapshot.params),
+            matrix: &[],
+            source: self.source(),
             run: self.run_name(),
             namespace: self.namespace(),
             pipeline: snapshot.map_or("", |snapshot| &snapshot.name),
             jobs,
             steps,
+            status,
         })
+    }
+
+    pub(super) fn source(&self) -> Source<'a> {
+        let Some(source) = &self.observed.run.spec.source else {
+            return Source::default();
+        };
+        Source {
+            branch: source.branch.as_deref().unwrap_or_default(),
+            tag: source.tag.as_deref().unwrap_or_default(),
+            commit: source.commit.as_deref().unwrap_or_default(),
+            pull_request: source.pull_request.unwrap_or_default(),
+        }
     }
 }
 
@@ -197,6 +223,7 @@ fn job_values<'a>(pipeline: &'a ValidPipeline, job: usize, status: &'a JobStatus
             .iter()
             .map(|(name, _)| (name.as_str(), value(name)))
             .collect(),
+        matrix: None,
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) mod limit {
     pub(crate) const OBJECT_NAME: usize = 253;
     pub(crate) const IMAGE: usize = 512;
     pub(crate) const SCRIPT: usize = 65_536;
+    pub(crate) const CONDITION: usize = 1_024;
     pub(crate) const SHELL: usize = 16;
     pub(crate) const SHELL_WORD: usize = 1_024;
     pub(crate) const DIRECTORY: usize = 1_024;

@@ -5,23 +5,31 @@ use crds::{EnvSource, EnvVar, Job, PodOptions, Step};
 
 use super::checker::{Checker, limit};
 use super::{Problem, ValidEnv, ValidEnvValue, ValidJob, ValidStep};
-use crate::expression::{Scope, Template};
+use crate::expression::{Condition, Mistake, Scope, Template, Uses};
+
+/// What the expressions of a job may use.
+pub(super) struct Scopes<'a> {
+    /// In the job's `when`.
+    pub(super) condition: Scope<'a>,
+    /// Everywhere else.
+    pub(super) values: Scope<'a>,
+}
 
 /// Checks a job and makes it ready to run. `shared` is the pipeline's environment.
 pub(super) fn job(
     check: &mut Checker,
     path: &str,
     job: &Job,
-    scope: &Scope<'_>,
+    scopes: &Scopes<'_>,
     shared: &[ValidEnv],
 ) -> ValidJob {
+    let scope = &scopes.values;
     check.label(&format!("{path}.name"), &job.name);
     check.optional_text(
         &format!("{path}.runner"),
         job.runner.as_deref(),
         limit::LABEL,
     );
-    check.optional_text(&format!("{path}.image"), job.image.as_deref(), limit::IMAGE);
     if job.image.is_none() && job.runner.is_none() {
         let remedy = "set image, or name a Runner that has one";
         check.add(
@@ -30,11 +38,20 @@ pub(super) fn job(
             remedy,
         );
     }
+    let image = text(
+        check,
+        &format!("{path}.image"),
+        &job.image,
+        limit::IMAGE,
+        scope,
+    );
+    let field = format!("{path}.when");
+    let when = condition(check, &field, &job.when, &scopes.condition);
     let own = env(check, &format!("{path}.env"), &job.env, scope);
     let env = merged(shared, &own);
     shell(check, &format!("{path}.shell"), &job.shell);
-    let directory = job.working_dir.as_deref();
-    check.optional_text(&format!("{path}.workingDir"), directory, limit::DIRECTORY);
+    let field = format!("{path}.workingDir");
+    let working_dir = text(check, &field, &job.working_dir, limit::DIRECTORY, scope);
     check.count(&format!("{path}.steps"), job.steps.len(), 1, limit::STEPS);
     let names = job.steps.iter().map(|step| step.name.as_str());
     check.unique(&format!("{path}.steps"), "step", names);
@@ -44,22 +61,63 @@ pub(super) fn job(
     }
     let outputs = outputs(check, &format!("{path}.outputs"), job, scope);
     let timeout = check.duration(&format!("{path}.timeout"), job.timeout.as_deref());
-    let pending_timeout = job.pod.as_ref().and_then(|options| {
-        pod(check, &format!("{path}.pod"), options);
-        options
-            .pending_timeout
-            .as_deref()
-            .and_then(|text| crate::duration::parse(text).ok())
-    });
-    let spec = job.clone();
-    ValidJob {
-        spec,
+    let mut pending_timeout = None;
+    let mut node_selector = Vec::new();
+    if let Some(options) = &job.pod {
+        let at = format!("{path}.pod");
+        pod(check, &at, options);
+        let text = options.pending_timeout.as_deref();
+        pending_timeout = text.and_then(|text| crate::duration::parse(text).ok());
+        for (key, value) in &options.node_selector {
+            let field = format!("{at}.nodeSelector[{key}]");
+            node_selector.extend(template(check, &field, value, scope).map(|v| (key.clone(), v)));
+        }
+    }
+    let mut valid = ValidJob {
+        spec: job.clone(),
         is_finally: false,
+        when,
+        image,
+        working_dir,
+        node_selector,
+        uses: None,
         timeout,
         pending_timeout,
         steps,
         outputs,
-    }
+    };
+    valid.uses = uses(&valid);
+    valid
+}
+
+/// What has to be prepared to evaluate a job's expressions, its own `when` left out.
+fn uses(job: &ValidJob) -> Option<Uses> {
+    let of_env = |value: &ValidEnv| match &value.value {
+        ValidEnvValue::Template(template) => Some(template.clone()),
+        ValidEnvValue::Source(_) => None,
+    };
+    let steps = || job.steps.iter();
+    let of_steps = steps().flat_map(|step| step.env.iter().filter_map(of_env));
+    let directories = job
+        .working_dir
+        .iter()
+        .chain(steps().flat_map(|step| &step.working_dir));
+    let selectors = job.node_selector.iter().map(|(_, value)| value);
+    let outputs = job.outputs.iter().map(|(_, value)| value);
+    let templates = job
+        .image
+        .iter()
+        .chain(directories)
+        .chain(selectors)
+        .chain(outputs);
+    let mut all: Option<Uses> = None;
+    let mut add = |uses: &Uses| all.get_or_insert_default().add(uses);
+    templates.for_each(|template| template.uses().for_each(&mut add));
+    of_steps.for_each(|template| template.uses().for_each(&mut add));
+    steps()
+        .flat_map(|step| &step.when)
+        .for_each(|when| add(when.uses()));
+    all
 }
 
 fn step(
@@ -71,6 +129,8 @@ fn step(
 ) -> ValidStep {
     let Step {
         name,
+        when,
+        continue_on_error: _,
         run,
         env: own,
         shell: words,
@@ -78,18 +138,64 @@ fn step(
         timeout,
     } = step;
     check.label(&format!("{path}.name"), name);
+    let when = condition(check, &format!("{path}.when"), when, scope);
     check.text(&format!("{path}.run"), run, 1, limit::SCRIPT);
     let own = env(check, &format!("{path}.env"), own, scope);
     shell(check, &format!("{path}.shell"), words);
-    check.optional_text(
-        &format!("{path}.workingDir"),
-        working_dir.as_deref(),
-        limit::DIRECTORY,
-    );
+    let field = format!("{path}.workingDir");
+    let working_dir = text(check, &field, working_dir, limit::DIRECTORY, scope);
     let timeout = check.duration(&format!("{path}.timeout"), timeout.as_deref());
     ValidStep {
+        when,
+        working_dir,
         timeout,
         env: merged(shared, &own),
+    }
+}
+
+/// A text of bounded length with expressions in it.
+fn text(
+    check: &mut Checker,
+    field: &str,
+    value: &Option<String>,
+    max: usize,
+    scope: &Scope<'_>,
+) -> Option<Template> {
+    let value = value.as_ref()?;
+    check.text(field, value, 1, max);
+    template(check, field, value, scope)
+}
+
+fn condition(
+    check: &mut Checker,
+    field: &str,
+    value: &Option<String>,
+    scope: &Scope<'_>,
+) -> Option<Condition> {
+    let value = value.as_ref()?;
+    check.text(field, value, 1, limit::CONDITION);
+    or_mistakes(check, field, Condition::parse(value, scope))
+}
+
+/// A compiled expression; or its mistakes, as problems of a field.
+pub(super) fn or_mistakes<T>(
+    check: &mut Checker,
+    field: &str,
+    parsed: Result<T, Vec<Mistake>>,
+) -> Option<T> {
+    match parsed {
+        Ok(compiled) => Some(compiled),
+        Err(mistakes) => {
+            check
+                .problems
+                .extend(mistakes.into_iter().map(|mistake| Problem {
+                    field: field.to_owned(),
+                    message: mistake.message,
+                    remedy: mistake.remedy,
+                    column: Some(mistake.column),
+                }));
+            None
+        }
     }
 }
 
@@ -188,20 +294,7 @@ fn source(check: &mut Checker, path: &str, source: &EnvSource) {
 }
 
 fn template(check: &mut Checker, field: &str, value: &str, scope: &Scope<'_>) -> Option<Template> {
-    match Template::parse(value, scope) {
-        Ok(template) => Some(template),
-        Err(mistakes) => {
-            check
-                .problems
-                .extend(mistakes.into_iter().map(|mistake| Problem {
-                    field: field.to_owned(),
-                    message: mistake.message,
-                    remedy: mistake.remedy,
-                    column: Some(mistake.column),
-                }));
-            None
-        }
-    }
+    or_mistakes(check, field, Template::parse(value, scope))
 }
 
 fn outputs(

@@ -6,8 +6,9 @@ use std::collections::HashSet;
 use crds::{Job, Param, PipelineSpec};
 
 use super::checker::{Checker, limit};
+use super::job::Scopes;
 use super::{Problem, ValidPipeline, job};
-use crate::expression::Scope;
+use crate::expression::{JobTable, Scope, ScopeJob, Type};
 use crate::graph::{Cycle, Graph};
 use crate::names::nearest;
 use crate::params;
@@ -20,39 +21,37 @@ pub(super) fn validate(spec: &PipelineSpec, path: &str) -> Result<ValidPipeline,
     let timeout = check.duration(&format!("{path}.timeout"), spec.timeout.as_deref());
     job_lists(&mut check, path, spec);
     let graph = needs(&mut check, &format!("{path}.jobs"), &spec.jobs);
+    let params: Vec<_> = spec
+        .params
+        .iter()
+        .map(|param| (param.name.as_str(), Type::from(param.param_type)))
+        .collect();
     let shared = Scope {
-        params: spec
-            .params
-            .iter()
-            .map(|param| param.name.as_str())
-            .collect(),
+        params: &params,
         ..Scope::default()
     };
     let env = job::env(&mut check, &format!("{path}.env"), &spec.env, &shared);
+    let table = JobTable::new(spec.jobs.iter().map(scope_job).collect());
     let mut jobs = Vec::new();
     for (i, raw) in spec.jobs.iter().enumerate() {
-        let scope = scope_of_job(spec, graph.as_ref(), i, &shared);
-        jobs.push(job::job(
-            &mut check,
-            &format!("{path}.jobs[{i}]"),
-            raw,
-            &scope,
-            &env,
-        ));
-    }
-    for (i, raw) in spec.finally_jobs.iter().enumerate() {
-        let jobs_known = spec.jobs.iter().map(job_names).collect();
+        // With a cycle nobody knows what a job may use, and the cycle is the problem to solve
+        // first: then all jobs are known.
+        let reaches = graph.as_ref().map(|graph| graph.reaches(i));
         let scope = Scope {
-            jobs: jobs_known,
+            jobs: Some(&table),
+            known: reaches.as_deref(),
             ..shared.clone()
         };
-        let mut valid = job::job(
-            &mut check,
-            &format!("{path}.finally[{i}]"),
-            raw,
-            &scope,
-            &env,
-        );
+        let at = format!("{path}.jobs[{i}]");
+        jobs.push(job::job(&mut check, &at, raw, &scopes(scope), &env));
+    }
+    for (i, raw) in spec.finally_jobs.iter().enumerate() {
+        let scope = Scope {
+            jobs: Some(&table),
+            ..shared.clone()
+        };
+        let at = format!("{path}.finally[{i}]");
+        let mut valid = job::job(&mut check, &at, raw, &scopes(scope), &env);
         valid.is_finally = true;
         jobs.push(valid);
     }
@@ -62,6 +61,9 @@ pub(super) fn validate(spec: &PipelineSpec, path: &str) -> Result<ValidPipeline,
     Ok(ValidPipeline {
         spec: spec.clone(),
         graph,
+        index: (spec.jobs.iter().enumerate())
+            .map(|(i, job)| (job.name.clone(), i))
+            .collect(),
         jobs,
         timeout,
         retention_ttl,
@@ -217,37 +219,22 @@ fn needs(check: &mut Checker, path: &str, jobs: &[Job]) -> Option<Graph> {
     }
 }
 
-fn job_names(job: &Job) -> (&str, Vec<&str>) {
-    (
-        &job.name,
-        job.outputs
+fn scope_job(job: &Job) -> ScopeJob<'_> {
+    ScopeJob {
+        name: &job.name,
+        outputs: job
+            .outputs
             .iter()
             .map(|output| output.name.as_str())
             .collect(),
-    )
+        has_matrix: false,
+    }
 }
 
-/// A job's expressions may use the jobs that it needs, directly or through others. With a cycle
-/// nobody knows what that is, and the cycle is the problem to solve first: then all are known.
-fn scope_of_job<'a>(
-    spec: &'a PipelineSpec,
-    graph: Option<&Graph>,
-    job: usize,
-    shared: &Scope<'a>,
-) -> Scope<'a> {
-    let reaches = graph.map_or_else(|| vec![true; spec.jobs.len()], |graph| graph.reaches(job));
-    let (known, other): (Vec<_>, Vec<_>) = spec
-        .jobs
-        .iter()
-        .zip(reaches)
-        .partition(|(_, reached)| *reached);
-    Scope {
-        jobs: known.into_iter().map(|(job, _)| job_names(job)).collect(),
-        other_jobs: other
-            .into_iter()
-            .map(|(job, _)| job.name.as_str())
-            .collect(),
-        ..shared.clone()
+fn scopes(scope: Scope<'_>) -> Scopes<'_> {
+    Scopes {
+        condition: scope.clone(),
+        values: scope,
     }
 }
 

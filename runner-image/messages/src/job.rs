@@ -79,6 +79,18 @@ pub struct StepSpec {
     /// Longest time, in milliseconds; 0 for none.
     #[prost(uint64, tag = "6")]
     pub timeout_ms: u64,
+    /// True when the step does not run though every step before succeeded.
+    #[prost(bool, tag = "7")]
+    pub skip_after_success: bool,
+    /// True when the step also runs after one that failed.
+    #[prost(bool, tag = "8")]
+    pub run_after_failure: bool,
+    /// True when the step also runs after the job was cancelled, in the time that is left.
+    #[prost(bool, tag = "9")]
+    pub run_after_cancel: bool,
+    /// True when its failure is not the job's.
+    #[prost(bool, tag = "10")]
+    pub continue_on_error: bool,
 }
 
 /// One environment variable of a step.
@@ -197,7 +209,7 @@ pub enum StepPhase {
     Succeeded = 2,
     /// Any other end.
     Failed = 3,
-    /// Not run, since an earlier step failed.
+    /// Not run, by its condition or since an earlier step failed.
     Skipped = 4,
     /// Stopped by cancel.
     Cancelled = 5,

@@ -126,3 +126,88 @@ async fn a_secret_of_one_step_is_masked_in_every_step_and_output() {
     assert_eq!(result.outputs[0].value, "***");
     assert_eq!(logs[1], "***\n");
 }
+
+#[tokio::test]
+async fn after_a_failure_only_steps_run_whose_conditions_say_so() {
+    let mut bench = Bench::new(&[
+        "exit 7",
+        "echo on failure",
+        "echo never",
+        "echo always; false",
+    ]);
+    for at in [1, 3] {
+        bench.offer.steps[at].run_after_failure = true;
+    }
+    bench.offer.steps[1].skip_after_success = true;
+    let (result, logs) = bench.run().await;
+    assert_eq!(result.message, "step `step-0` exited with code 7");
+    assert_eq!(logs, ["", "on failure\n", "always\n"]);
+    use StepPhase::{Failed, Skipped, Succeeded};
+    assert_eq!(phases(&result), [Failed, Succeeded, Skipped, Failed]);
+}
+
+#[tokio::test]
+async fn a_step_for_failures_is_skipped_in_a_job_that_succeeds() {
+    let mut bench = Bench::new(&["true", "false"]);
+    bench.offer.steps[1].skip_after_success = true;
+    bench.offer.steps[1].run_after_failure = true;
+    let (result, logs) = bench.run().await;
+    assert_eq!(result.outcome(), Outcome::Succeeded);
+    assert_eq!(phases(&result), [StepPhase::Succeeded, StepPhase::Skipped]);
+    assert_eq!(logs.len(), 1);
+}
+
+#[tokio::test]
+async fn a_step_that_may_fail_does_not_fail_its_job() {
+    let mut bench = Bench::new(&["exit 3", "sleep 600", "echo goes on"]);
+    bench.offer.steps[0].continue_on_error = true;
+    bench.offer.steps[1].continue_on_error = true;
+    bench.offer.steps[1].timeout_ms = 100;
+    let (result, logs) = bench.run().await;
+    assert_eq!(result.outcome(), Outcome::Succeeded);
+    assert_eq!(logs[2], "goes on\n");
+    use StepPhase::{Failed, Succeeded, TimedOut};
+    assert_eq!(phases(&result), [Failed, TimedOut, Succeeded]);
+}
+
+#[tokio::test]
+async fn after_a_cancel_only_steps_that_tidy_up_run() {
+    let mut bench = Bench::new(&["echo never", "echo tidy", "echo never"]);
+    bench.offer.steps[1].run_after_cancel = true;
+    bench.stop.send_replace(Some(StopRequest {
+        reason: StopReason::Cancelled,
+        grace: Duration::ZERO,
+    }));
+    let (result, logs) = bench.run().await;
+    assert_eq!(result.outcome(), Outcome::Cancelled);
+    assert_eq!(logs, ["tidy\n"]);
+    use StepPhase::{Cancelled, Succeeded};
+    assert_eq!(phases(&result), [Cancelled, Succeeded, Cancelled]);
+}
+
+#[tokio::test]
+async fn steps_that_tidy_up_end_after_the_grace_in_all() {
+    let mut bench = Bench::new(&["sleep 600", "sleep 600"]);
+    bench.config.grace = Duration::from_millis(50);
+    for step in &mut bench.offer.steps {
+        step.run_after_cancel = true;
+    }
+    bench.stop.send_replace(Some(StopRequest {
+        reason: StopReason::Cancelled,
+        grace: Duration::ZERO,
+    }));
+    let (result, _) = bench.run().await;
+    assert_eq!(result.outcome(), Outcome::Cancelled);
+    assert_eq!(phases(&result), [StepPhase::TimedOut, StepPhase::Cancelled]);
+}
+
+#[tokio::test]
+async fn a_stopped_agent_runs_no_step_that_tidies_up() {
+    for reason in [StopReason::AgentStopped, StopReason::Superseded] {
+        let mut bench = Bench::new(&["echo never"]);
+        bench.offer.steps[0].run_after_cancel = true;
+        let grace = Duration::ZERO;
+        bench.stop.send_replace(Some(StopRequest { reason, grace }));
+        assert!(bench.run().await.1.is_empty(), "{reason:?}");
+    }
+}

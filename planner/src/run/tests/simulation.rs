@@ -12,6 +12,17 @@ const SEEDS: u64 = 2_000;
 /// Turns in which every run must have ended; time passes in each.
 const MAX_TURNS: usize = 600;
 
+/// Conditions of jobs; most have none.
+const WHENS: [Option<&str>; 7] = [
+    None,
+    None,
+    None,
+    None,
+    Some("always()"),
+    Some("failure()"),
+    Some("run.name == 'other'"),
+];
+
 /// xorshift64*, <https://en.wikipedia.org/wiki/Xorshift>.
 struct Chance(u64);
 
@@ -78,8 +89,11 @@ fn simulate(seed: u64, with_faults: bool) -> World {
             .collect();
         let needs: Vec<_> = needs.iter().map(String::as_str).collect();
         let timeout = Some("3m".to_owned());
+        let when = with_faults.then(|| WHENS[chance.below(WHENS.len())]);
         crds::Job {
             timeout,
+            when: when.flatten().map(str::to_owned),
+            continue_on_error: with_faults && chance.one_in(6),
             ..job(&format!("j{i}"), &needs)
         }
     });
@@ -319,15 +333,22 @@ impl Simulation {
                 Some(job) => job.needs.iter().map(|need| state(need)).collect(),
                 None => spec.jobs.iter().map(|job| state(&job.name)).collect(),
             };
-            let is_right = |need: &JobState| match raw {
-                Some(_) => *need == JobState::Succeeded,
-                None => need.is_final(),
-            };
+            let job = &place.key.job;
             assert!(
-                needs.iter().all(is_right),
-                "seed {seed}: {} starts early",
-                place.key.job
+                needs.iter().all(|need| need.is_final()),
+                "seed {seed}: {job} starts early"
             );
+            let may_be_built_on = |need: &String| {
+                let need = jobs.iter().find(|job| job.name == *need).unwrap();
+                need.state == JobState::Succeeded || need.tolerated
+            };
+            let is_right = match raw.and_then(|job| job.when.as_deref()) {
+                Some("always()") => true,
+                Some("failure()") => jobs.iter().any(|job| job.state == JobState::Failed),
+                Some(_) => false,
+                None => raw.is_none_or(|job| job.needs.iter().all(may_be_built_on)),
+            };
+            assert!(is_right, "seed {seed}: {job} starts against its condition");
         }
         for old in before.iter().flat_map(|status| &status.jobs) {
             let new = jobs.iter().find(|job| job.name == old.name).unwrap();

@@ -321,9 +321,9 @@ fn a_missing_output_is_a_configuration_failure_that_names_it() {
     world.turn();
     world.run_job("build");
     assert_snapshot!(world.summary(), @r"
-    build Failed ExpressionFailed Configuration: output `version`: `${{ steps.main.outputs.version }}` can't be evaluated: there is no `version`; a step's outputs are those that it writes to $RUSTCI_OUTPUT
+    build Failed ExpressionFailed Configuration: output `version`: `steps.main.outputs.version` can't be evaluated: there is no `version`; a step's outputs are those that it writes to $RUSTCI_OUTPUT
     Succeeded=False Failed
-    0 of 1 job succeeded; job `build` failed: output `version`: `${{ steps.main.outputs.version }}` can't be evaluated: there is no `version`; a step's outputs are those that it writes to $RUSTCI_OUTPUT
+    0 of 1 job succeeded; job `build` failed: output `version`: `steps.main.outputs.version` can't be evaluated: there is no `version`; a step's outputs are those that it writes to $RUSTCI_OUTPUT
     ");
 }
 
