@@ -1,6 +1,7 @@
 //! The asynchronous API: servers, dialers, sessions, calls and streams.
 //! Must not know what methods mean.
 
+mod conduct;
 mod dialer;
 mod frames;
 mod handler;

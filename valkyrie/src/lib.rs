@@ -7,6 +7,7 @@ pub mod append;
 pub mod error;
 pub mod identity;
 pub mod limits;
+pub mod qos;
 pub mod session;
 pub mod wire;
 

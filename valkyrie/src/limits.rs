@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+pub use crate::qos::bucket::Rate;
+
 /// The bounds of an endpoint. Sizes of frames are negotiated down to the smaller of both sides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -46,6 +48,24 @@ pub struct Limits {
     /// Sessions of a server, connected or kept for resume; when full, the oldest broken one is
     /// given up, and when none is broken the new one is refused.
     pub sessions: usize,
+    /// Connections of a server at once, before any cryptography; beyond it new ones are refused.
+    pub connections: usize,
+    /// Handshakes from one address (of IPv6, one /64), counted apart for peers that have proved
+    /// their address and for those that have not: beyond it the latter must prove it (Retry), the
+    /// former are refused.
+    pub address_rate: Rate,
+    /// PING and GOAWAY frames from a peer; beyond it the connection is closed.
+    pub control_rate: Rate,
+    /// Streams that a peer opens and breaks off; beyond it the connection is closed.
+    pub reset_rate: Rate,
+    /// Empty DATA frames in a row on one stream; one more ends the stream.
+    pub empty_frames: u32,
+    /// Bytes that must arrive in each span of this time while a frame or a body is under way;
+    /// fewer end the stream, unless nothing at all was heard from the peer: then the link is at
+    /// fault, and `idle` decides.
+    pub frame_floor: (usize, Duration),
+    /// How long an answer to a call may wait for its reader; then it is reset.
+    pub stall: Duration,
     /// First and largest wait between two attempts to reconnect (full jitter).
     pub backoff: (Duration, Duration),
 }
@@ -69,6 +89,13 @@ impl Default for Limits {
             anonymous_lifetime: Duration::from_secs(60),
             handshakes: 512,
             sessions: 20_000,
+            connections: 20_000,
+            address_rate: Rate::new(64, 256),
+            control_rate: Rate::new(64, 256),
+            reset_rate: Rate::new(100, 200),
+            empty_frames: 100,
+            frame_floor: (1024, Duration::from_secs(10)),
+            stall: Duration::from_secs(60),
             backoff: (Duration::from_millis(50), Duration::from_secs(5)),
         }
     }
@@ -105,8 +132,18 @@ impl Limits {
         if self.backoff.0 > self.backoff.1 {
             return Some("the first wait of backoff is its smaller one");
         }
-        if self.handshakes == 0 || self.sessions == 0 {
-            return Some("handshakes and sessions must allow at least one");
+        if self.handshakes == 0 || self.sessions == 0 || self.connections == 0 {
+            return Some("handshakes, sessions and connections must allow at least one");
+        }
+        let rates = [self.address_rate, self.control_rate, self.reset_rate];
+        if rates
+            .iter()
+            .any(|rate| rate.per_sec == 0 || rate.burst == 0)
+        {
+            return Some("rates must allow at least one");
+        }
+        if self.frame_floor.1.is_zero() || self.stall.is_zero() {
+            return Some("times must not be zero");
         }
         None
     }
@@ -150,6 +187,18 @@ mod tests {
             },
             Limits {
                 sessions: 0,
+                ..Limits::default()
+            },
+            Limits {
+                connections: 0,
+                ..Limits::default()
+            },
+            Limits {
+                reset_rate: Rate::new(0, 9),
+                ..Limits::default()
+            },
+            Limits {
+                stall: Duration::ZERO,
                 ..Limits::default()
             },
         ];

@@ -3,11 +3,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Why a connection or stream was refused.
+/// Why a connection or a stream was refused or ended by this side: the reason of a drop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// TLS or certificate trouble.
+    /// TLS or certificate trouble, or no TLS in time.
     Tls,
     /// No handshake in time.
     Slow,
@@ -17,19 +17,43 @@ pub enum Refusal {
     Version,
     /// `Handler::up` said no.
     Handler,
-    /// A limit was reached.
+    /// Too many handshakes in flight, or too many sessions.
     Limit,
+    /// Too many connections.
+    Connections,
+    /// Too many handshakes from one address.
+    Address,
+    /// Too many frames on the control stream.
+    ControlFlood,
+    /// Too many streams opened and broken off.
+    Resets,
+    /// Too many empty frames in a row.
+    EmptyFrames,
+    /// A frame over its cap, after the handshake.
+    Oversize,
+    /// A frame or body that came too slowly.
+    SlowFrame,
+    /// An answer that was not read in time.
+    Stalled,
 }
 
 impl Refusal {
     /// Every reason, for exporters.
-    pub const ALL: [Refusal; 6] = [
+    pub const ALL: [Refusal; 14] = [
         Refusal::Tls,
         Refusal::Slow,
         Refusal::Protocol,
         Refusal::Version,
         Refusal::Handler,
         Refusal::Limit,
+        Refusal::Connections,
+        Refusal::Address,
+        Refusal::ControlFlood,
+        Refusal::Resets,
+        Refusal::EmptyFrames,
+        Refusal::Oversize,
+        Refusal::SlowFrame,
+        Refusal::Stalled,
     ];
 
     /// The word used as a metric label.
@@ -41,6 +65,14 @@ impl Refusal {
             Refusal::Version => "version",
             Refusal::Handler => "handler",
             Refusal::Limit => "limit",
+            Refusal::Connections => "connections",
+            Refusal::Address => "address",
+            Refusal::ControlFlood => "control_flood",
+            Refusal::Resets => "resets",
+            Refusal::EmptyFrames => "empty_frames",
+            Refusal::Oversize => "oversize",
+            Refusal::SlowFrame => "slow_frame",
+            Refusal::Stalled => "stalled",
         }
     }
 }
@@ -70,6 +102,8 @@ pub struct Metrics {
     pub disconnections: Counter,
     /// Handshakes begun.
     pub handshakes: Counter,
+    /// Peers that were asked to prove their address first (QUIC Retry).
+    pub retries: Counter,
     /// Handshakes that continued an earlier session.
     pub resumptions: Counter,
     /// Received calls that were answered.
@@ -82,12 +116,31 @@ pub struct Metrics {
     pub bytes_received: Counter,
     /// Payload bytes sent in calls and streams.
     pub bytes_sent: Counter,
-    refusals: [Counter; 6],
+    refusals: [Counter; Refusal::ALL.len()],
 }
 
 impl Metrics {
     /// The counter of one reason of refusal.
     pub fn refused(&self, reason: Refusal) -> &Counter {
         &self.refusals[reason as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_counter_and_a_label_of_its_own() {
+        let metrics = Metrics::default();
+        let mut labels = std::collections::HashSet::new();
+        for (index, reason) in Refusal::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+            metrics.refused(reason).add(index as u64);
+            assert!(labels.insert(reason.label()), "{reason:?}");
+        }
+        for (index, reason) in Refusal::ALL.into_iter().enumerate() {
+            assert_eq!(metrics.refused(reason).value(), index as u64);
+        }
     }
 }

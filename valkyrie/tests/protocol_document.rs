@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use valkyrie::error::Code;
-use valkyrie::limits::Limits;
+use valkyrie::limits::{Limits, Rate};
 use valkyrie::session::handshake::VERSIONS;
 use valkyrie::wire::{Class, CloseCode, FrameType};
 
@@ -102,6 +102,10 @@ fn time(time: Duration) -> String {
     }
 }
 
+fn rate(rate: Rate) -> String {
+    format!("{}/s, burst {}", rate.per_sec, rate.burst)
+}
+
 #[test]
 fn the_table_of_limits_has_every_limit_with_its_default() {
     // No `..`: a new limit must be added here and to the table.
@@ -122,6 +126,13 @@ fn the_table_of_limits_has_every_limit_with_its_default() {
         anonymous_lifetime,
         handshakes,
         sessions,
+        connections,
+        address_rate,
+        control_rate,
+        reset_rate,
+        empty_frames,
+        frame_floor,
+        stall,
         backoff,
     } = Limits::default();
     let expected = [
@@ -141,6 +152,16 @@ fn the_table_of_limits_has_every_limit_with_its_default() {
         ("anonymous_lifetime", time(anonymous_lifetime)),
         ("handshakes", handshakes.to_string()),
         ("sessions", sessions.to_string()),
+        ("connections", connections.to_string()),
+        ("address_rate", rate(address_rate)),
+        ("control_rate", rate(control_rate)),
+        ("reset_rate", rate(reset_rate)),
+        ("empty_frames", empty_frames.to_string()),
+        (
+            "frame_floor",
+            format!("{} in {}", bytes(frame_floor.0), time(frame_floor.1)),
+        ),
+        ("stall", time(stall)),
         (
             "backoff",
             format!("{} to {}", time(backoff.0), time(backoff.1)),

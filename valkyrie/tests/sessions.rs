@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "sessions/attacks.rs"]
+mod attacks;
 #[path = "sessions/conformance.rs"]
 mod conformance;
 #[path = "sessions/cuts.rs"]

@@ -3,9 +3,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::conduct::{Conduct, Pace};
 use super::line::Heard;
 use crate::error::{CallError, Code};
 use crate::transport::{RecvHalf, StreamError};
@@ -55,6 +57,14 @@ pub(super) struct FrameReader {
     half: RecvHalf,
     decoder: Decoder,
     heard: Arc<Heard>,
+    /// What a peer that opened the stream is held to.
+    conduct: Option<Arc<Conduct>>,
+    /// Of the frame or body under way.
+    pace: Option<Pace>,
+    /// Empty frames in a row.
+    empties: u32,
+    /// More frames of a body are owed.
+    owed: bool,
 }
 
 impl FrameReader {
@@ -63,7 +73,16 @@ impl FrameReader {
             half,
             decoder: Decoder::new(caps),
             heard,
+            conduct: None,
+            pace: None,
+            empties: 0,
+            owed: false,
         }
+    }
+
+    /// Holds the peer to the limits of conduct on this stream.
+    pub(super) fn watch(&mut self, conduct: Arc<Conduct>) {
+        self.conduct = Some(conduct);
     }
 
     pub(super) fn set_caps(&mut self, caps: Caps) {
@@ -74,12 +93,22 @@ impl FrameReader {
     /// the read and the decoder.
     pub(super) async fn next(&mut self) -> Result<Option<Frame>, Flow> {
         loop {
-            if let Some(frame) = self.decoder.next_frame()? {
-                return Ok(Some(frame));
+            match self.decoder.next_frame() {
+                Ok(Some(frame)) => return self.arrived(frame).map(Some),
+                Ok(None) => {}
+                Err(error) => {
+                    if let (WireError::Oversize { .. }, Some(conduct)) = (&error, &self.conduct) {
+                        conduct.oversize();
+                    }
+                    return Err(error.into());
+                }
             }
-            match self.half.read().await? {
+            match self.read().await? {
                 Some(bytes) => {
                     self.heard.now();
+                    if let Some(pace) = &mut self.pace {
+                        pace.check(bytes.len(), Instant::now())?;
+                    }
                     self.decoder.push(bytes);
                 }
                 None => {
@@ -87,6 +116,51 @@ impl FrameReader {
                     return Ok(None);
                 }
             }
+        }
+    }
+
+    /// A whole frame is there.
+    fn arrived(&mut self, frame: Frame) -> Result<Frame, Flow> {
+        if !self.owed {
+            self.pace = None;
+        }
+        let empty = frame.kind == FrameType::Data && frame.payload.is_empty();
+        self.empties = if empty { self.empties + 1 } else { 0 };
+        if let Some(conduct) = &self.conduct {
+            conduct.empty_frames(self.empties)?;
+        }
+        Ok(frame)
+    }
+
+    /// More bytes; while a frame or a body is under way they must not come too slowly.
+    async fn read(&mut self) -> Result<Option<Bytes>, Flow> {
+        let under_way = self.owed || self.decoder.finish().is_err();
+        let Some(conduct) = &self.conduct else {
+            return Ok(self.half.read().await?);
+        };
+        if !under_way {
+            self.pace = None;
+        } else if self.pace.is_none() {
+            self.pace = Some(Pace::new(conduct.clone()));
+        }
+        loop {
+            let read = match &mut self.pace {
+                None => self.half.read().await,
+                Some(pace) => {
+                    let until = pace.until().into();
+                    match tokio::time::timeout_at(until, self.half.read()).await {
+                        Ok(read) => read,
+                        Err(_) => {
+                            pace.check(0, Instant::now())?;
+                            continue;
+                        }
+                    }
+                }
+            };
+            if matches!(read, Err(StreamError::Reset(_))) {
+                conduct.broken_off();
+            }
+            return Ok(read?);
         }
     }
 
@@ -99,6 +173,13 @@ impl FrameReader {
 
     /// A body of so many bytes, in `Data` frames. The caller has checked the length.
     pub(super) async fn body(&mut self, length: usize) -> Result<Bytes, Flow> {
+        self.owed = length > 0;
+        let body = self.gather(length).await;
+        self.owed = false;
+        body
+    }
+
+    async fn gather(&mut self, length: usize) -> Result<Bytes, Flow> {
         let mut gathered = bytes::BytesMut::new();
         while gathered.len() < length {
             let frame = self.expect().await?;

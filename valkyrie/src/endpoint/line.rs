@@ -12,6 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc, watch};
 
+use super::conduct::Conduct;
 use super::frames::{Flow, FrameReader, push, push_body};
 use super::{Class, Limits, Method, Rx, Tx};
 use crate::error::{CallError, Code};
@@ -35,7 +36,7 @@ impl Heard {
         *self.0.lock() = Instant::now();
     }
 
-    fn at(&self) -> Instant {
+    pub(super) fn at(&self) -> Instant {
         *self.0.lock()
     }
 }
@@ -46,6 +47,7 @@ pub(super) struct Line {
     pub(super) terms: Terms,
     pub(super) heard: Arc<Heard>,
     metrics: Arc<Metrics>,
+    conduct: Arc<Conduct>,
     drain: Mutex<Drain>,
     /// Calls and streams that are open, in both directions.
     open: watch::Sender<usize>,
@@ -78,11 +80,13 @@ impl Line {
         duplex: bool,
     ) -> (Arc<Self>, mpsc::Receiver<control::Order>) {
         let (orders, receiver) = mpsc::channel(4);
+        let conduct = Conduct::new(connection.clone(), heard.clone(), metrics.clone(), limits);
         let line = Self {
             connection,
             terms,
             heard,
             metrics,
+            conduct,
             drain: Mutex::default(),
             open: watch::Sender::new(0),
             budget: Arc::new(Semaphore::new(limits.body_budget)),

@@ -2,12 +2,16 @@
 //! Must not decide who may do what: the handler does.
 
 mod admission;
+#[cfg(feature = "quic")]
+mod gate;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+#[cfg(feature = "quic")]
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
@@ -15,6 +19,8 @@ use super::session::{Peer, Shared};
 use super::{Handler, Limits, MemoryHub, SessionId};
 use crate::identity::IdentityStore;
 use crate::metrics::Metrics;
+#[cfg(feature = "quic")]
+use crate::metrics::Refusal;
 use crate::session::Sessions;
 use crate::transport::memory::Incoming;
 use crate::wire::CloseCode;
@@ -61,6 +67,10 @@ pub(super) struct Core {
     /// Wakes the sweep when a session began to wait.
     detached: Notify,
     handshakes: Arc<Semaphore>,
+    #[cfg(feature = "quic")]
+    connections: Arc<Semaphore>,
+    #[cfg(feature = "quic")]
+    gate: Mutex<gate::Gate>,
 }
 
 impl Server {
@@ -185,6 +195,10 @@ impl ServerBuilder {
             sessions: Mutex::new(Sessions::new(limits.resume_window, limits.sessions)),
             detached: Notify::new(),
             handshakes: Arc::new(Semaphore::new(limits.handshakes)),
+            #[cfg(feature = "quic")]
+            connections: Arc::new(Semaphore::new(limits.connections)),
+            #[cfg(feature = "quic")]
+            gate: Mutex::new(gate::Gate::new(limits.address_rate, Instant::now())),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(core.clone().sweep());
@@ -227,6 +241,20 @@ impl ServerBuilder {
     }
 }
 
+/// What becomes of a peer that wants to begin a handshake.
+#[cfg(feature = "quic")]
+enum Verdict {
+    /// It may; the permits go back when the connection and the handshake have ended.
+    Accept {
+        connection: OwnedSemaphorePermit,
+        handshake: OwnedSemaphorePermit,
+    },
+    /// It must prove its address first.
+    Retry,
+    /// Not now.
+    Refuse(Refusal),
+}
+
 impl Core {
     async fn accept_memory(self: Arc<Self>, mut incoming: tokio::sync::mpsc::Receiver<Incoming>) {
         while let Some(Incoming {
@@ -246,43 +274,78 @@ impl Core {
         }
     }
 
+    /// Decides about a peer that wants to begin a handshake, before anything is spent on it.
+    #[cfg(feature = "quic")]
+    fn welcome(&self, from: std::net::IpAddr, proved: bool) -> Verdict {
+        use crate::transport::quic::tuning::{Admission, admit};
+        let Ok(connection) = self.connections.clone().try_acquire_owned() else {
+            return Verdict::Refuse(Refusal::Connections);
+        };
+        if !self.gate.lock().pass(from, proved, Instant::now()) {
+            return match proved {
+                true => Verdict::Refuse(Refusal::Address),
+                false => Verdict::Retry,
+            };
+        }
+        let cap = self.limits.handshakes;
+        let in_flight = cap - self.handshakes.available_permits();
+        let handshake = self.handshakes.clone().try_acquire_owned();
+        match (admit(in_flight, cap, proved), handshake) {
+            (Admission::Retry, _) => Verdict::Retry,
+            (Admission::Accept, Ok(handshake)) => Verdict::Accept {
+                connection,
+                handshake,
+            },
+            _ => Verdict::Refuse(Refusal::Limit),
+        }
+    }
+
     #[cfg(feature = "quic")]
     async fn accept_quic(self: Arc<Self>, endpoint: quinn::Endpoint) {
-        use crate::metrics::Refusal;
-        use crate::transport::quic::{self, tuning};
         while let Some(incoming) = endpoint.accept().await {
-            let cap = self.limits.handshakes;
-            let in_flight = cap - self.handshakes.available_permits();
-            let proved = incoming.remote_address_validated();
-            let permit = self.handshakes.clone().try_acquire_owned();
-            match (tuning::admit(in_flight, cap, proved), permit) {
-                (tuning::Admission::Retry, _) => {
+            let from = incoming.remote_address().ip();
+            match self.welcome(from, incoming.remote_address_validated()) {
+                Verdict::Accept {
+                    connection,
+                    handshake,
+                } => {
+                    let core = self.clone();
+                    tokio::spawn(async move {
+                        core.shake_quic(incoming, handshake).await;
+                        drop(connection);
+                    });
+                }
+                Verdict::Retry => {
+                    self.metrics.retries.add(1);
                     // An address that can't be asked to prove itself has proved itself.
                     let _ = incoming.retry();
                 }
-                (tuning::Admission::Accept, Ok(permit)) => {
-                    let core = self.clone();
-                    tokio::spawn(async move {
-                        let hello = core.limits.hello;
-                        let shaken = async { incoming.accept()?.await };
-                        let Ok(Ok(connection)) = tokio::time::timeout(hello, shaken).await else {
-                            core.metrics.refused(Refusal::Tls).add(1);
-                            return;
-                        };
-                        let Ok(remote) = quic::remote(&connection) else {
-                            core.metrics.refused(Refusal::Tls).add(1);
-                            return;
-                        };
-                        let connection = crate::transport::Connection::Quic(connection);
-                        core.carry(connection, remote, permit).await;
-                    });
-                }
-                _ => {
-                    self.metrics.refused(Refusal::Limit).add(1);
+                Verdict::Refuse(reason) => {
+                    self.metrics.refused(reason).add(1);
                     incoming.refuse();
                 }
             }
         }
+    }
+
+    /// Serves a QUIC connection from its TLS handshake to its end.
+    #[cfg(feature = "quic")]
+    async fn shake_quic(
+        self: Arc<Self>,
+        incoming: quinn::Incoming,
+        handshake: OwnedSemaphorePermit,
+    ) {
+        let shaken = async { incoming.accept()?.await };
+        let Ok(Ok(connection)) = tokio::time::timeout(self.limits.hello, shaken).await else {
+            self.metrics.refused(Refusal::Tls).add(1);
+            return;
+        };
+        let Ok(remote) = crate::transport::quic::remote(&connection) else {
+            self.metrics.refused(Refusal::Tls).add(1);
+            return;
+        };
+        let connection = crate::transport::Connection::Quic(connection);
+        self.carry(connection, remote, handshake).await;
     }
 
     /// Gives up the sessions whose peers did not come back.

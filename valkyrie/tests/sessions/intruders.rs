@@ -115,6 +115,16 @@ async fn raw(
     world: &World,
     shown: Option<(CertificateDer<'static>, KeyPair)>,
 ) -> quinn::Connection {
+    let endpoint = quinn::Endpoint::client(local()).unwrap();
+    endpoint
+        .connect_with(client(shown), world.address, "x.invalid")
+        .unwrap()
+        .await
+        .unwrap()
+}
+
+/// How such a client connects.
+pub(crate) fn client(shown: Option<(CertificateDer<'static>, KeyPair)>) -> quinn::ClientConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -132,13 +142,7 @@ async fn raw(
     };
     tls.alpn_protocols = vec![valkyrie::ALPN.to_vec()];
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
-    let endpoint = quinn::Endpoint::client(local()).unwrap();
-    let config = quinn::ClientConfig::new(Arc::new(crypto));
-    endpoint
-        .connect_with(config, world.address, "x.invalid")
-        .unwrap()
-        .await
-        .unwrap()
+    quinn::ClientConfig::new(Arc::new(crypto))
 }
 
 #[derive(Debug)]
@@ -180,7 +184,7 @@ impl rustls::client::danger::ServerCertVerifier for Trusting {
 }
 
 /// A certificate that our authority's key signs, with whatever a careless CA would put in it.
-fn forged(
+pub(crate) fn forged(
     world: &World,
     edit: impl FnOnce(&mut CertificateParams),
 ) -> (CertificateDer<'static>, KeyPair) {
@@ -213,7 +217,7 @@ fn is_tls(error: &quinn::ConnectionError) -> bool {
         if (0x100..0x200).contains(&u64::from(close.error_code)))
 }
 
-fn is_closed(error: &quinn::ConnectionError, code: u64) -> bool {
+pub(crate) fn is_closed(error: &quinn::ConnectionError, code: u64) -> bool {
     matches!(error, quinn::ConnectionError::ApplicationClosed(close)
         if close.error_code.into_inner() == code)
 }

@@ -80,6 +80,7 @@ impl ControlStream {
         health: impl Fn(Health),
     ) -> Ended {
         self.reader.set_caps(line.terms.caps);
+        self.reader.watch(line.conduct.clone());
         self.patience = line.terms.idle;
         let mut liveness = Liveness::new(intervals(line, limits), side == Side::Dialing, now());
         let mut known = Health::Alive;
@@ -138,6 +139,7 @@ impl ControlStream {
         let Some(frame) = frame? else {
             return Err(WireError::Truncated.into());
         };
+        line.conduct.control_frame()?;
         match frame.kind {
             FrameType::Ping if frame.payload.len() == 8 => {
                 self.write(&Frame {

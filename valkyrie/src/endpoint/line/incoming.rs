@@ -13,7 +13,7 @@ use super::super::stream::Returned;
 use super::super::{CallContext, Class, Handler, Method, Rx, Session, Tx};
 use super::Line;
 use crate::error::{CallError, Code};
-use crate::transport::{RecvHalf, SendHalf};
+use crate::transport::{RecvHalf, SendHalf, StreamError};
 use crate::wire::message::{CallHead, Failure, Framed, OpenHead, ReplyHead};
 use crate::wire::{Frame, FrameType, WireError};
 
@@ -62,6 +62,7 @@ impl Incoming {
         let open = Arc::new(self.line.opened());
         let caps = self.line.terms.caps;
         let mut reader = FrameReader::new(recv, caps, self.line.heard.clone());
+        reader.watch(self.line.conduct.clone());
         let first = tokio::time::timeout(HEAD, reader.expect()).await;
         let first = first.unwrap_or_else(|_| {
             let error = CallError::new(Code::DeadlineExceeded, "no head of the stream in time");
@@ -84,15 +85,37 @@ impl Incoming {
             Err(Flow::Failed(error)) => {
                 metrics.calls_failed.add(1);
                 reader.stop(error.code);
-                fail(&mut send, &error).await;
+                self.written(&mut send, failure(&error)).await.ok();
             }
         }
-        self.delivered(&send).await;
+        self.delivered(&mut send).await;
+    }
+
+    /// Writes an answer to its end. A peer that does not read it must not hold it for ever.
+    async fn written(
+        &self,
+        send: &mut SendHalf,
+        mut chunks: VecDeque<Bytes>,
+    ) -> Result<(), StreamError> {
+        let stall = self.line.conduct.stall;
+        match tokio::time::timeout(stall, send.write(&mut chunks)).await {
+            Ok(Ok(())) => send.finish(),
+            Ok(failed) => failed,
+            Err(_) => {
+                self.line.conduct.stalled();
+                send.reset(Code::ResourceExhausted);
+                Err(StreamError::Reset(Code::ResourceExhausted))
+            }
+        }
     }
 
     /// Counts as open until the caller has the answer, so that a drain does not cut it off.
-    async fn delivered(&self, send: &SendHalf) {
-        let _ = tokio::time::timeout(self.line.terms.idle, send.stopped()).await;
+    async fn delivered(&self, send: &mut SendHalf) {
+        let stall = self.line.conduct.stall;
+        if tokio::time::timeout(stall, send.stopped()).await.is_err() {
+            self.line.conduct.stalled();
+            send.reset(Code::ResourceExhausted);
+        }
     }
 
     async fn call(
@@ -117,7 +140,12 @@ impl Incoming {
         let reply = tokio::select! {
             reply = call => reply.map_err(Flow::Failed)?,
             // The caller gave up, or the connection broke: the call's future is dropped.
-            _ = send.stopped() => return Err(Flow::Lost),
+            stopped = send.stopped() => {
+                if matches!(stopped, Err(StreamError::Reset(_))) {
+                    self.line.conduct.broken_off();
+                }
+                return Err(Flow::Lost);
+            }
             () = tokio::time::sleep_until(deadline.into()) => return Err(late()),
         };
         self.reply(send, reply).await
@@ -161,8 +189,7 @@ impl Incoming {
             .to_frame(),
         );
         push_body(&mut chunks, reply, self.line.terms.caps.data);
-        send.write(&mut chunks).await?;
-        Ok(send.finish()?)
+        Ok(self.written(send, chunks).await?)
     }
 
     async fn stream(
@@ -178,7 +205,8 @@ impl Incoming {
             Err(Flow::Lost) => return,
             Err(Flow::Failed(error)) => {
                 reader.stop(error.code);
-                return fail(&mut send, &error).await;
+                self.written(&mut send, failure(&error)).await.ok();
+                return;
             }
         };
         let (method, class, head) = head;
@@ -188,12 +216,11 @@ impl Incoming {
         let tx = Tx::new(send, cap, metrics.clone(), open.clone()).returning(returned.clone());
         let rx = Rx::new(reader, metrics.clone(), open);
         let context = self.context(Instant::now() + FAR, class);
-        let idle = self.line.terms.idle;
         if let Err(error) = self.handler.stream(context, method, head, tx, rx).await
             && let Some(mut send) = returned.take()
         {
-            fail(&mut send, &error).await;
-            let _ = tokio::time::timeout(idle, send.stopped()).await;
+            self.written(&mut send, failure(&error)).await.ok();
+            self.delivered(&mut send).await;
         }
     }
 
@@ -234,11 +261,9 @@ impl Incoming {
     }
 }
 
-/// Sends an error and ends the stream; a stream that is gone needs none.
-async fn fail(send: &mut SendHalf, error: &CallError) {
+/// An error as what is to be written.
+fn failure(error: &CallError) -> VecDeque<Bytes> {
     let mut chunks = VecDeque::new();
     push(&mut chunks, &Failure::from(error).to_frame());
-    if send.write(&mut chunks).await.is_ok() {
-        let _ = send.finish();
-    }
+    chunks
 }
