@@ -15,7 +15,7 @@ pub use crate::limits::Limits;
 pub use crate::session::CallOptions;
 pub use crate::transport::MemoryHub;
 pub use crate::wire::{Class, Method, SessionId};
-pub use dialer::{Dialer, DialerBuilder};
+pub use dialer::{Dialer, DialerBuilder, Paths, Target};
 pub use handler::{CallContext, Handler};
 pub use server::{Server, ServerBuilder, StartError};
 pub use session::{Link, Peer, Session, TransportKind};

@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::transport::TransportKind;
+
 /// Why a connection or a stream was refused or ended by this side: the reason of a drop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -104,6 +106,7 @@ pub struct Metrics {
     pub handshakes: Counter,
     /// Peers that were asked to prove their address first (QUIC Retry).
     pub retries: Counter,
+    won: [Counter; TransportKind::ALL.len()],
     /// Handshakes that continued an earlier session.
     pub resumptions: Counter,
     /// Received calls that were answered.
@@ -120,6 +123,11 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// The counter of dials that were admitted over this transport: which way won.
+    pub fn won(&self, kind: TransportKind) -> &Counter {
+        &self.won[kind as usize]
+    }
+
     /// The counter of one reason of refusal.
     pub fn refused(&self, reason: Refusal) -> &Counter {
         &self.refusals[reason as usize]

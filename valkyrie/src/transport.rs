@@ -1,9 +1,13 @@
-//! What carries a session: QUIC, or memory inside one process.
+//! What carries a session: QUIC, TCP, WebSocket, or memory inside one process.
 //! Must not know sessions or calls: it moves bytes and reports who is there and how it ended.
 
 pub mod memory;
+#[cfg(feature = "tcp")]
+pub(crate) mod mux;
 #[cfg(feature = "quic")]
 pub mod quic;
+#[cfg(feature = "tcp")]
+pub mod tcp;
 
 use std::collections::VecDeque;
 use std::time::SystemTime;
@@ -12,7 +16,7 @@ use bytes::Bytes;
 
 use crate::error::Code;
 use crate::identity::SpiffeId;
-use crate::wire::CloseCode;
+use crate::wire::{Class, CloseCode};
 pub use memory::MemoryHub;
 
 /// What carries a session.
@@ -20,8 +24,32 @@ pub use memory::MemoryHub;
 pub enum TransportKind {
     /// QUIC over UDP.
     Quic,
+    /// TLS over TCP.
+    Tcp,
+    /// WebSocket inside TLS over TCP.
+    WebSocket,
     /// A pipe inside the process.
     Memory,
+}
+
+impl TransportKind {
+    /// Every kind, for exporters.
+    pub const ALL: [TransportKind; 4] = [
+        TransportKind::Quic,
+        TransportKind::Tcp,
+        TransportKind::WebSocket,
+        TransportKind::Memory,
+    ];
+
+    /// The word used as a metric label.
+    pub fn label(self) -> &'static str {
+        match self {
+            TransportKind::Quic => "quic",
+            TransportKind::Tcp => "tcp",
+            TransportKind::WebSocket => "websocket",
+            TransportKind::Memory => "memory",
+        }
+    }
 }
 
 /// Who is on the other side of a connection, as the transport knows it.
@@ -42,7 +70,7 @@ pub(crate) enum Ended {
         reason: String,
     },
     /// TLS or a certificate was refused, by either side.
-    #[cfg(feature = "quic")]
+    #[cfg(any(feature = "quic", feature = "tcp"))]
     Tls(String),
     /// The network or the peer's process broke it.
     Broken(String),
@@ -59,7 +87,7 @@ impl std::fmt::Display for Ended {
                 let side = if *by_peer { "the peer" } else { "this side" };
                 write!(f, "{side} closed the connection ({code:?}) {reason}")
             }
-            #[cfg(feature = "quic")]
+            #[cfg(any(feature = "quic", feature = "tcp"))]
             Ended::Tls(why) => write!(f, "TLS failed: {why}"),
             Ended::Broken(why) => write!(f, "the connection broke: {why}"),
         }
@@ -80,6 +108,8 @@ pub(crate) enum StreamError {
 pub(crate) enum Connection {
     #[cfg(feature = "quic")]
     Quic(quinn::Connection),
+    #[cfg(feature = "tcp")]
+    Mux(mux::MuxConnection),
     Memory(memory::MemoryConnection),
 }
 
@@ -88,12 +118,14 @@ impl Connection {
         match self {
             #[cfg(feature = "quic")]
             Connection::Quic(_) => TransportKind::Quic,
+            #[cfg(feature = "tcp")]
+            Connection::Mux(mux) => mux.kind(),
             Connection::Memory(_) => TransportKind::Memory,
         }
     }
 
-    /// Opens a stream, waiting until the peer allows one more.
-    pub(crate) async fn open(&self) -> Result<(SendHalf, RecvHalf), StreamError> {
+    /// Opens a stream for this class, waiting until the peer allows one more.
+    pub(crate) async fn open(&self, class: Class) -> Result<(SendHalf, RecvHalf), StreamError> {
         match self {
             #[cfg(feature = "quic")]
             Connection::Quic(quic) => {
@@ -103,7 +135,9 @@ impl Connection {
                     RecvHalf::new(RecvKind::Quic(recv)),
                 ))
             }
-            Connection::Memory(memory) => memory.open().await,
+            #[cfg(feature = "tcp")]
+            Connection::Mux(mux) => mux.open(class).await,
+            Connection::Memory(memory) => memory.open(class).await,
         }
     }
 
@@ -118,6 +152,8 @@ impl Connection {
                     RecvHalf::new(RecvKind::Quic(recv)),
                 ))
             }
+            #[cfg(feature = "tcp")]
+            Connection::Mux(mux) => mux.accept().await,
             Connection::Memory(memory) => memory.accept().await,
         }
     }
@@ -131,6 +167,8 @@ impl Connection {
                 quic.set_max_concurrent_bi_streams(streams.into());
                 quic.set_receive_window(quic::tuning::CONNECTION_WINDOW.into());
             }
+            #[cfg(feature = "tcp")]
+            Connection::Mux(mux) => mux.admit(streams),
             Connection::Memory(memory) => memory.admit(streams),
         }
     }
@@ -139,7 +177,18 @@ impl Connection {
         match self {
             #[cfg(feature = "quic")]
             Connection::Quic(quic) => quic::close(quic, code, reason),
+            #[cfg(feature = "tcp")]
+            Connection::Mux(mux) => mux.close(code, reason),
             Connection::Memory(memory) => memory.close(code, reason),
+        }
+    }
+
+    /// Returns when the last bytes of an ended connection have left, where this end sees to that
+    /// itself; a QUIC endpoint does it for all of its connections.
+    pub(crate) async fn flushed(&self) {
+        #[cfg(feature = "tcp")]
+        if let Connection::Mux(mux) = self {
+            mux.flushed().await;
         }
     }
 
@@ -148,6 +197,8 @@ impl Connection {
         match self {
             #[cfg(feature = "quic")]
             Connection::Quic(quic) => quic::ended(&quic.closed().await),
+            #[cfg(feature = "tcp")]
+            Connection::Mux(mux) => mux.closed().await,
             Connection::Memory(memory) => memory.closed().await,
         }
     }
@@ -156,6 +207,8 @@ impl Connection {
 enum SendKind {
     #[cfg(feature = "quic")]
     Quic(quinn::SendStream),
+    #[cfg(feature = "tcp")]
+    Mux(mux::MuxSend),
     Memory(memory::MemorySend),
 }
 
@@ -185,6 +238,8 @@ impl SendHalf {
                     let done = done.map_err(|error| quic::write_error(&error))?;
                     drop(chunks.drain(..done.chunks));
                 }
+                #[cfg(feature = "tcp")]
+                SendKind::Mux(send) => send.write(chunks).await?,
                 SendKind::Memory(send) => send.write(chunks).await?,
             }
         }
@@ -196,6 +251,8 @@ impl SendHalf {
         match &mut self.kind {
             #[cfg(feature = "quic")]
             SendKind::Quic(send) => send.finish().map_err(|_| StreamError::Lost),
+            #[cfg(feature = "tcp")]
+            SendKind::Mux(send) => send.finish(),
             SendKind::Memory(send) => send.finish(),
         }
     }
@@ -206,6 +263,8 @@ impl SendHalf {
             // An error says that the stream is over already, which is what is wanted.
             #[cfg(feature = "quic")]
             SendKind::Quic(send) => drop(send.reset(code.number().into())),
+            #[cfg(feature = "tcp")]
+            SendKind::Mux(send) => send.reset(code),
             SendKind::Memory(send) => send.reset(code),
         }
     }
@@ -214,6 +273,8 @@ impl SendHalf {
         match &self.kind {
             #[cfg(feature = "quic")]
             SendKind::Quic(send) => drop(send.set_priority(priority)),
+            #[cfg(feature = "tcp")]
+            SendKind::Mux(send) => send.set_priority(priority),
             SendKind::Memory(send) => send.set_priority(priority),
         }
     }
@@ -227,6 +288,8 @@ impl SendHalf {
                 Ok(Some(code)) => Err(StreamError::Reset(quic::stream_code(code))),
                 Err(_) => Err(StreamError::Lost),
             },
+            #[cfg(feature = "tcp")]
+            SendKind::Mux(send) => send.stopped().await,
             SendKind::Memory(send) => send.stopped().await,
         }
     }
@@ -248,6 +311,8 @@ impl Drop for SendHalf {
 enum RecvKind {
     #[cfg(feature = "quic")]
     Quic(quinn::RecvStream),
+    #[cfg(feature = "tcp")]
+    Mux(mux::MuxRecv),
     Memory(memory::MemoryRecv),
 }
 
@@ -273,6 +338,8 @@ impl RecvHalf {
                 Ok(chunk) => Ok(chunk.map(|chunk| chunk.bytes)),
                 Err(error) => Err(quic::read_error(&error)),
             },
+            #[cfg(feature = "tcp")]
+            RecvKind::Mux(recv) => recv.read(READ).await,
             RecvKind::Memory(recv) => recv.read(READ).await,
         };
         self.over |= !matches!(result, Ok(Some(_)));
@@ -284,6 +351,8 @@ impl RecvHalf {
         match &mut self.kind {
             #[cfg(feature = "quic")]
             RecvKind::Quic(recv) => drop(recv.stop(code.number().into())),
+            #[cfg(feature = "tcp")]
+            RecvKind::Mux(recv) => recv.stop(code),
             RecvKind::Memory(recv) => recv.stop(code),
         }
     }

@@ -6,6 +6,7 @@ mod incoming;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -49,6 +50,8 @@ pub(super) struct Line {
     metrics: Arc<Metrics>,
     conduct: Arc<Conduct>,
     drain: Mutex<Drain>,
+    /// Whether nothing may start because another connection is about to take over.
+    held: AtomicBool,
     /// Calls and streams that are open, in both directions.
     open: watch::Sender<usize>,
     /// Bytes of received call bodies that may still be held.
@@ -88,6 +91,7 @@ impl Line {
             metrics,
             conduct,
             drain: Mutex::default(),
+            held: AtomicBool::new(false),
             open: watch::Sender::new(0),
             budget: Arc::new(Semaphore::new(limits.body_budget)),
             orders,
@@ -99,7 +103,18 @@ impl Line {
 
     /// Whether a call or stream may start here.
     pub(super) fn may_start(&self) -> bool {
-        self.drain.lock().may_start()
+        !self.held.load(Ordering::SeqCst) && self.drain.lock().may_start()
+    }
+
+    /// Lets nothing start, or lets it again.
+    pub(super) fn set_held(&self, held: bool) {
+        self.held.store(held, Ordering::SeqCst);
+    }
+
+    /// Returns when no call or stream is open.
+    pub(super) async fn quiet(&self) {
+        // An error would mean that the sender is gone, which `self` holds.
+        let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
     }
 
     /// Where the peer said to go instead, once it has announced its end.
@@ -128,7 +143,7 @@ impl Line {
                 detail,
             )));
         }
-        let (mut send, recv) = self.connection.open().await?;
+        let (mut send, recv) = self.connection.open(class).await?;
         send.set_priority(class.priority());
         self.metrics.bytes_sent.add(body.len() as u64);
         let head = CallHead {
@@ -186,7 +201,7 @@ impl Line {
             let detail = format!("the head has {} bytes, over the limit", head.len());
             return Err(Flow::Failed(CallError::new(Code::InvalidArgument, detail)));
         }
-        let (mut send, recv) = self.connection.open().await?;
+        let (mut send, recv) = self.connection.open(class).await?;
         send.set_priority(class.priority());
         let mut chunks = VecDeque::new();
         let first = OpenHead {
@@ -213,9 +228,7 @@ impl Line {
         let goaway = self.drain.lock().begin(within, successor, now);
         // A full queue means that the peer has been told already.
         let _ = self.orders.try_send(control::Order::Goaway(goaway));
-        let mut open = self.open.subscribe();
-        let quiet = open.wait_for(|open| *open == 0);
-        let _ = tokio::time::timeout(within, quiet).await;
+        let _ = tokio::time::timeout(within, self.quiet()).await;
     }
 
     /// Gives what was written last a moment to leave, then closes.

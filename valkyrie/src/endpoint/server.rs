@@ -2,15 +2,17 @@
 //! Must not decide who may do what: the handler does.
 
 mod admission;
-#[cfg(feature = "quic")]
+#[cfg(any(feature = "quic", feature = "tcp"))]
 mod gate;
+#[cfg(feature = "tcp")]
+mod tcp;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-#[cfg(feature = "quic")]
+#[cfg(any(feature = "quic", feature = "tcp"))]
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
@@ -19,18 +21,21 @@ use super::session::{Peer, Shared};
 use super::{Handler, Limits, MemoryHub, SessionId};
 use crate::identity::IdentityStore;
 use crate::metrics::Metrics;
-#[cfg(feature = "quic")]
+#[cfg(any(feature = "quic", feature = "tcp"))]
 use crate::metrics::Refusal;
 use crate::session::Sessions;
 use crate::transport::memory::Incoming;
 use crate::wire::CloseCode;
+
+/// Time for what was written last to leave at a shutdown.
+const FLUSH: Duration = Duration::from_secs(3);
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// No transport was asked for.
-    #[error("a server needs a QUIC address or a memory hub to listen on")]
+    #[error("a server needs an address or a memory hub to listen on")]
     NoListener,
     /// The socket cannot be opened.
     #[error("cannot listen on {address}: {source}")]
@@ -40,8 +45,8 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// A QUIC server needs a certificate.
-    #[error("a QUIC server needs credentials")]
+    /// A server on a network needs a certificate.
+    #[error("a server on a network needs credentials")]
     NoCredentials,
     /// The limits contradict each other or a rule of the protocol.
     #[error("bad limits: {0}")]
@@ -52,6 +57,7 @@ pub enum StartError {
 pub struct Server {
     core: Arc<Core>,
     address: Option<SocketAddr>,
+    tcp: Option<SocketAddr>,
     #[cfg(feature = "quic")]
     endpoint: Option<quinn::Endpoint>,
     tasks: JoinSet<()>,
@@ -67,9 +73,9 @@ pub(super) struct Core {
     /// Wakes the sweep when a session began to wait.
     detached: Notify,
     handshakes: Arc<Semaphore>,
-    #[cfg(feature = "quic")]
+    #[cfg(any(feature = "quic", feature = "tcp"))]
     connections: Arc<Semaphore>,
-    #[cfg(feature = "quic")]
+    #[cfg(any(feature = "quic", feature = "tcp"))]
     gate: Mutex<gate::Gate>,
 }
 
@@ -81,6 +87,7 @@ impl Server {
             handler,
             limits: Limits::default(),
             quic: None,
+            tcp: None,
             memory: None,
         }
     }
@@ -88,6 +95,11 @@ impl Server {
     /// The bound UDP address, when it listens on QUIC.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// The bound TCP address, when it listens on TCP.
+    pub fn tcp_addr(&self) -> Option<SocketAddr> {
+        self.tcp
     }
 
     /// Its counters.
@@ -121,6 +133,7 @@ impl Server {
             drains.spawn(async move {
                 line.drain(deadline, &successor).await;
                 line.close(CloseCode::GoingAway, "the server goes away");
+                let _ = tokio::time::timeout(FLUSH, line.connection.flushed()).await;
             });
         }
         while drains.join_next().await.is_some() {}
@@ -128,7 +141,7 @@ impl Server {
         if let Some(endpoint) = &self.endpoint {
             let code = u32::try_from(CloseCode::GoingAway.number()).unwrap_or(u32::MAX);
             endpoint.close(code.into(), b"the server goes away");
-            let _ = tokio::time::timeout(Duration::from_secs(3), endpoint.wait_idle()).await;
+            let _ = tokio::time::timeout(FLUSH, endpoint.wait_idle()).await;
         }
     }
 }
@@ -149,6 +162,7 @@ pub struct ServerBuilder {
     handler: Arc<dyn Handler>,
     limits: Limits,
     quic: Option<SocketAddr>,
+    tcp: Option<SocketAddr>,
     memory: Option<MemoryHub>,
 }
 
@@ -168,6 +182,15 @@ impl ServerBuilder {
         self
     }
 
+    /// Listens for TLS on this TCP address; port 0 takes the port of QUIC when it listens on that
+    /// too, else a free one.
+    #[cfg(feature = "tcp")]
+    #[must_use]
+    pub fn listen_tcp(mut self, address: SocketAddr) -> Self {
+        self.tcp = Some(address);
+        self
+    }
+
     /// Serves the memory dialers of this hub.
     #[must_use]
     pub fn memory(mut self, hub: &MemoryHub) -> Self {
@@ -183,8 +206,11 @@ impl ServerBuilder {
         if let Some(fault) = self.limits.fault() {
             return Err(StartError::Limits(fault.to_owned()));
         }
-        if self.quic.is_none() && self.memory.is_none() {
+        if self.quic.is_none() && self.tcp.is_none() && self.memory.is_none() {
             return Err(StartError::NoListener);
+        }
+        if (self.quic.is_some() || self.tcp.is_some()) && self.identity.credentials().is_none() {
+            return Err(StartError::NoCredentials);
         }
         let limits = &self.limits;
         let core = Arc::new(Core {
@@ -195,9 +221,9 @@ impl ServerBuilder {
             sessions: Mutex::new(Sessions::new(limits.resume_window, limits.sessions)),
             detached: Notify::new(),
             handshakes: Arc::new(Semaphore::new(limits.handshakes)),
-            #[cfg(feature = "quic")]
+            #[cfg(any(feature = "quic", feature = "tcp"))]
             connections: Arc::new(Semaphore::new(limits.connections)),
-            #[cfg(feature = "quic")]
+            #[cfg(any(feature = "quic", feature = "tcp"))]
             gate: Mutex::new(gate::Gate::new(limits.address_rate, Instant::now())),
         });
         let mut tasks = JoinSet::new();
@@ -205,44 +231,91 @@ impl ServerBuilder {
         if let Some(hub) = &self.memory {
             tasks.spawn(core.clone().accept_memory(hub.listen(limits.streams)));
         }
+        let sockets = self.bind()?;
         #[cfg(feature = "quic")]
-        let endpoint = self.listen(&core, &mut tasks)?;
-        Ok(Server {
-            core,
+        if let Some(endpoint) = sockets.quic.clone() {
+            tasks.spawn(core.clone().accept_quic(endpoint));
+        }
+        let server = Server {
+            core: core.clone(),
+            address: sockets.quic_address(),
+            tcp: sockets.tcp_address(),
             #[cfg(feature = "quic")]
-            address: endpoint
-                .as_ref()
-                .and_then(|endpoint| endpoint.local_addr().ok()),
-            #[cfg(not(feature = "quic"))]
-            address: None,
-            #[cfg(feature = "quic")]
-            endpoint,
+            endpoint: sockets.quic,
             tasks,
-        })
+        };
+        #[cfg(feature = "tcp")]
+        let server = tcp::serve(server, sockets.tcp)?;
+        Ok(server)
     }
 
-    #[cfg(feature = "quic")]
-    fn listen(
-        &self,
-        core: &Arc<Core>,
-        tasks: &mut JoinSet<()>,
-    ) -> Result<Option<quinn::Endpoint>, StartError> {
-        let Some(address) = self.quic else {
-            return Ok(None);
-        };
-        if self.identity.credentials().is_none() {
-            return Err(StartError::NoCredentials);
+    /// Opens the sockets. A TCP port that is to be QUIC's may be taken by another program: with a
+    /// free choice of ports, another pair is tried.
+    fn bind(&self) -> Result<Sockets, StartError> {
+        const TRIES: u32 = 16;
+        let free = |address: Option<SocketAddr>| address.is_some_and(|a| a.port() == 0);
+        for _ in 1..TRIES {
+            match self.bind_once() {
+                Err(StartError::Bind { .. }) if free(self.quic) && free(self.tcp) => {}
+                bound => return bound,
+            }
         }
-        let endpoint =
-            crate::transport::quic::server_endpoint(address, &self.identity, &self.limits)
+        self.bind_once()
+    }
+
+    fn bind_once(&self) -> Result<Sockets, StartError> {
+        #[cfg_attr(
+            not(any(feature = "quic", feature = "tcp")),
+            expect(unused_mut, reason = "memory alone needs no socket")
+        )]
+        let mut sockets = Sockets::default();
+        #[cfg(feature = "quic")]
+        if let Some(address) = self.quic {
+            use crate::transport::quic::server_endpoint;
+            let endpoint = server_endpoint(address, &self.identity, &self.limits)
                 .map_err(|source| StartError::Bind { address, source })?;
-        tasks.spawn(core.clone().accept_quic(endpoint.clone()));
-        Ok(Some(endpoint))
+            sockets.quic = Some(endpoint);
+        }
+        #[cfg(feature = "tcp")]
+        if let Some(mut address) = self.tcp {
+            if let (0, Some(quic)) = (address.port(), sockets.quic_address()) {
+                address.set_port(quic.port());
+            }
+            let listener = crate::transport::tcp::listen(address)
+                .map_err(|source| StartError::Bind { address, source })?;
+            sockets.tcp = Some(listener);
+        }
+        Ok(sockets)
+    }
+}
+
+/// What a server listens on.
+#[derive(Default)]
+struct Sockets {
+    #[cfg(feature = "quic")]
+    quic: Option<quinn::Endpoint>,
+    #[cfg(feature = "tcp")]
+    tcp: Option<tokio::net::TcpListener>,
+}
+
+impl Sockets {
+    fn quic_address(&self) -> Option<SocketAddr> {
+        #[cfg(feature = "quic")]
+        return self.quic.as_ref()?.local_addr().ok();
+        #[cfg(not(feature = "quic"))]
+        None
+    }
+
+    fn tcp_address(&self) -> Option<SocketAddr> {
+        #[cfg(feature = "tcp")]
+        return self.tcp.as_ref()?.local_addr().ok();
+        #[cfg(not(feature = "tcp"))]
+        None
     }
 }
 
 /// What becomes of a peer that wants to begin a handshake.
-#[cfg(feature = "quic")]
+#[cfg(any(feature = "quic", feature = "tcp"))]
 enum Verdict {
     /// It may; the permits go back when the connection and the handshake have ended.
     Accept {
@@ -275,9 +348,8 @@ impl Core {
     }
 
     /// Decides about a peer that wants to begin a handshake, before anything is spent on it.
-    #[cfg(feature = "quic")]
+    #[cfg(any(feature = "quic", feature = "tcp"))]
     fn welcome(&self, from: std::net::IpAddr, proved: bool) -> Verdict {
-        use crate::transport::quic::tuning::{Admission, admit};
         let Ok(connection) = self.connections.clone().try_acquire_owned() else {
             return Verdict::Refuse(Refusal::Connections);
         };
@@ -287,17 +359,30 @@ impl Core {
                 false => Verdict::Retry,
             };
         }
-        let cap = self.limits.handshakes;
-        let in_flight = cap - self.handshakes.available_permits();
-        let handshake = self.handshakes.clone().try_acquire_owned();
-        match (admit(in_flight, cap, proved), handshake) {
-            (Admission::Retry, _) => Verdict::Retry,
-            (Admission::Accept, Ok(handshake)) => Verdict::Accept {
+        if self.must_prove(proved) {
+            return Verdict::Retry;
+        }
+        match self.handshakes.clone().try_acquire_owned() {
+            Ok(handshake) => Verdict::Accept {
                 connection,
                 handshake,
             },
-            _ => Verdict::Refuse(Refusal::Limit),
+            Err(_) => Verdict::Refuse(Refusal::Limit),
         }
+    }
+
+    /// Whether a peer must prove its address first: TCP has done so, QUIC only when asked to.
+    #[cfg(feature = "quic")]
+    fn must_prove(&self, proved: bool) -> bool {
+        use crate::transport::quic::tuning::{Admission, admit};
+        let cap = self.limits.handshakes;
+        let in_flight = cap - self.handshakes.available_permits();
+        admit(in_flight, cap, proved) == Admission::Retry
+    }
+
+    #[cfg(all(feature = "tcp", not(feature = "quic")))]
+    fn must_prove(&self, proved: bool) -> bool {
+        !proved
     }
 
     #[cfg(feature = "quic")]

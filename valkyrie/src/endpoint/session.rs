@@ -49,7 +49,7 @@ pub struct Session {
 /// What all handles of a session and its driver share.
 pub(super) struct Shared {
     peer: Peer,
-    kind: TransportKind,
+    kind: Mutex<TransportKind>,
     id: Mutex<SessionId>,
     link: watch::Sender<Link>,
     line: watch::Sender<Option<Arc<Line>>>,
@@ -63,6 +63,20 @@ impl Drop for Owner {
         if let Some(shared) = self.0.upgrade() {
             shared.end(CloseCode::Closed, "the last handle is gone");
         }
+    }
+}
+
+/// A line on which nothing starts, since another one is about to take over.
+pub(super) struct Held {
+    shared: Arc<Shared>,
+    line: Arc<Line>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.line.set_held(false);
+        // Those who wait for a line look again.
+        self.shared.line.send_modify(|_| ());
     }
 }
 
@@ -92,7 +106,7 @@ impl Shared {
     pub(super) fn new(peer: Peer, kind: TransportKind, id: SessionId) -> Arc<Self> {
         Arc::new(Self {
             peer,
-            kind,
+            kind: Mutex::new(kind),
             id: Mutex::new(id),
             link: watch::Sender::new(Link::Resuming),
             line: watch::Sender::new(None),
@@ -106,9 +120,19 @@ impl Shared {
     /// Another connection carries the session; gives the one before it.
     pub(super) fn up(&self, id: SessionId, line: Arc<Line>) -> Option<Arc<Line>> {
         *self.id.lock() = id;
+        *self.kind.lock() = line.connection.kind();
         let before = self.line.send_replace(Some(line));
         self.set(Link::Up);
         before
+    }
+
+    /// Lets nothing start on a line until the guard is dropped.
+    pub(super) fn hold(self: &Arc<Self>, line: &Arc<Line>) -> Held {
+        line.set_held(true);
+        Held {
+            shared: self.clone(),
+            line: line.clone(),
+        }
     }
 
     /// A connection ended; nothing happens when another one has taken over.
@@ -222,9 +246,9 @@ impl Session {
         &self.shared.peer
     }
 
-    /// What carries it.
+    /// What carries it, or carried it last; another connection may be of another kind.
     pub fn transport(&self) -> TransportKind {
-        self.shared.kind
+        *self.shared.kind.lock()
     }
 
     /// Calls the peer and waits for the reply. While the link is broken the call waits for the

@@ -61,7 +61,7 @@ pub fn client_config(
 }
 
 /// Whom the leaf of a finished handshake names, and until when; the chain was checked there.
-#[cfg(feature = "quic")]
+#[cfg(any(feature = "quic", feature = "tcp"))]
 pub(crate) fn peer(leaf: &CertificateDer<'_>) -> Result<(SpiffeId, SystemTime), IdentityError> {
     let leaf = verify::read_leaf(leaf)?;
     Ok((leaf.id, leaf.not_after))

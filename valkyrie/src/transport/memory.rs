@@ -11,7 +11,7 @@ use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc, watch};
 use super::{Ended, RecvHalf, RecvKind, SendHalf, SendKind, StreamError};
 use crate::error::CallError;
 use crate::identity::SpiffeId;
-use crate::wire::CloseCode;
+use crate::wire::{Class, CloseCode};
 pub(crate) use pipe::{MemoryRecv, MemorySend};
 
 /// Connections that wait to be accepted; when full, dialers wait.
@@ -172,7 +172,8 @@ impl MemoryConnection {
         )
     }
 
-    pub(super) async fn open(&self) -> Result<(SendHalf, RecvHalf), StreamError> {
+    /// Streams in memory do not compete for a link, whatever their class.
+    pub(super) async fn open(&self, _class: Class) -> Result<(SendHalf, RecvHalf), StreamError> {
         let far = &self.shared.sides[1 - self.side];
         let credit = far
             .credit

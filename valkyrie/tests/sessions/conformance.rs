@@ -12,16 +12,15 @@ use crate::world::*;
 
 macro_rules! over_each_transport {
     ($($name:ident)*) => {
-        mod memory {
+        over_each_transport! { @ memory Memory; $($name)* }
+        over_each_transport! { @ quic Quic; $($name)* }
+        over_each_transport! { @ tcp Tcp; $($name)* }
+    };
+    (@ $transport:ident $kind:ident; $($name:ident)*) => {
+        mod $transport {
             $(#[tokio::test]
             async fn $name() {
-                super::$name(super::TransportKind::Memory).await;
-            })*
-        }
-        mod quic {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(super::TransportKind::Quic).await;
+                super::$name(super::TransportKind::$kind).await;
             })*
         }
     };

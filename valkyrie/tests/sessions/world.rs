@@ -80,8 +80,11 @@ impl World {
         let server = match self.kind {
             TransportKind::Memory => builder.memory(&self.hub).start().await.unwrap(),
             TransportKind::Quic => builder.listen_quic(self.address).start().await.unwrap(),
+            TransportKind::Tcp => builder.listen_tcp(self.address).start().await.unwrap(),
+            other => panic!("no server of {other:?} here"),
         };
-        self.address = server.local_addr().unwrap_or(self.address);
+        let address = server.local_addr().or(server.tcp_addr());
+        self.address = address.unwrap_or(self.address);
         self.server = Some(server);
     }
 
@@ -110,6 +113,8 @@ impl World {
         match self.kind {
             TransportKind::Memory => builder.memory(&self.hub, self.id(path)),
             TransportKind::Quic => builder.quic(self.address),
+            TransportKind::Tcp => builder.tcp(self.address),
+            other => panic!("no dialer of {other:?} here"),
         }
     }
 

@@ -1,0 +1,377 @@
+//! Keeps one session connected, over whichever way is open.
+//! Must not give up a session that is not over.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::DialerBuilder;
+use super::paths::Place;
+use super::race::{Won, race};
+use super::target::{Connector, refusal};
+use crate::endpoint::frames::Flow;
+use crate::endpoint::line::{ControlStream, Heard, Line, Order, Side};
+use crate::endpoint::session::{Handles, Link, Peer, Session, Shared};
+use crate::endpoint::{CallError, Code};
+use crate::identity::SpiffeId;
+use crate::metrics::Refusal;
+use crate::session::{Backoff, ClientHandshake, HandshakeError, Health, Ticket, Welcome};
+use crate::transport::{Connection, Ended};
+use crate::wire::{Caps, Class, CloseCode};
+
+/// Time for what was written last to leave before the sockets are closed.
+const FLUSH: Duration = Duration::from_secs(3);
+
+/// A connection that the server has admitted.
+pub(super) struct Admitted {
+    /// Which target it was reached by.
+    index: usize,
+    connection: Connection,
+    control: ControlStream,
+    heard: Arc<Heard>,
+    welcome: Welcome,
+    server: SpiffeId,
+}
+
+/// Keeps one session connected.
+pub(super) struct Driver {
+    pub(super) settings: DialerBuilder,
+    connector: Arc<Connector>,
+    place: Place,
+    pub(super) backoff: Backoff,
+    ticket: Option<Ticket>,
+}
+
+/// Which targets an attempt may use.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// All of them.
+    Any,
+    /// Those before this one.
+    Before(usize),
+}
+
+impl Driver {
+    pub(super) fn new(settings: DialerBuilder) -> Self {
+        let (first, largest) = settings.limits.backoff;
+        let connector = Connector::new(settings.identity.clone(), settings.limits.clone());
+        Self {
+            connector: Arc::new(connector),
+            place: Place::of(&settings.targets),
+            backoff: Backoff::new(first, largest),
+            ticket: None,
+            settings,
+        }
+    }
+
+    /// Connects once and shakes hands.
+    pub(super) async fn attempt(
+        &mut self,
+        expected: Option<&SpiffeId>,
+        choice: Choice,
+    ) -> Result<Admitted, CallError> {
+        let expected = expected.or(self.settings.expected.as_ref());
+        // The network may be another one than last time.
+        self.place = Place::of(&self.settings.targets);
+        let (paths, place) = (&self.settings.paths, &self.place);
+        let mut order = paths.order(place, Instant::now());
+        if let Choice::Before(index) = choice {
+            order.retain(|other| *other < index);
+        }
+        let targets = &self.settings.targets;
+        let head_start = self.settings.head_start;
+        let patience = self.settings.limits.hello + head_start * order.len() as u32;
+        let racing = race(&self.connector, targets, &order, head_start, expected);
+        let slow = || CallError::unavailable("the server does not answer");
+        let won = tokio::time::timeout(patience, racing).await;
+        let won = won.unwrap_or_else(|_| Err(slow()))?;
+        let index = won.index;
+        let hello = self.settings.limits.hello;
+        let shaking = self.shake_hands(won);
+        let shaken = tokio::time::timeout(hello, shaking).await;
+        let shaken = shaken.unwrap_or_else(|_| Err(slow()));
+        match &shaken {
+            Ok(admitted) => {
+                paths.won(place, index, Instant::now());
+                self.settings.metrics.won(admitted.connection.kind()).add(1);
+            }
+            // The way is open, but nothing came back on it.
+            Err(error) if error.code == Code::Unavailable => {
+                paths.failed(place, index, Instant::now());
+            }
+            Err(_) => {}
+        }
+        shaken
+    }
+
+    /// The server's certificate is good; whether ours is, only its answer says.
+    async fn shake_hands(&self, won: Won) -> Result<Admitted, CallError> {
+        let Won {
+            index,
+            connection,
+            server,
+        } = won;
+        let limits = &self.settings.limits;
+        let metrics = &self.settings.metrics;
+        metrics.handshakes.add(1);
+        let heard = Arc::new(Heard::new());
+        let handshake = ClientHandshake::new(limits, self.ticket.clone(), Instant::now());
+        let caps = Caps {
+            control: limits.control_frame,
+            data: limits.data_frame,
+        };
+        let exchange = async {
+            let stream = connection.open(Class::Control).await?;
+            let mut control = ControlStream::new(stream, caps, heard.clone());
+            control.send(handshake.hello(rand::random())).await?;
+            let frame = control.receive().await?;
+            Ok::<_, Flow>((control, handshake.receive(frame, Instant::now())))
+        };
+        let (control, welcome) = match exchange.await {
+            Ok(done) => done,
+            Err(Flow::Lost) => return Err(refusal(&connection.closed().await)),
+            Err(Flow::Failed(error)) => {
+                metrics.refused(Refusal::Protocol).add(1);
+                connection.close(CloseCode::Protocol, &error.detail);
+                return Err(error);
+            }
+        };
+        match welcome {
+            Ok(welcome) => {
+                metrics.connections.add(1);
+                Ok(Admitted {
+                    index,
+                    connection,
+                    control,
+                    heard,
+                    welcome,
+                    server,
+                })
+            }
+            Err(error) => {
+                connection.close(CloseCode::Closed, "");
+                Err(match error {
+                    HandshakeError::Refused(error) => error,
+                    HandshakeError::Slow => CallError::unavailable(error.to_string()),
+                    other => CallError::new(Code::FailedPrecondition, other.to_string()),
+                })
+            }
+        }
+    }
+
+    /// The first connection: makes the session and goes on in the background.
+    pub(super) async fn begin(mut self, admitted: Admitted) -> Result<Session, CallError> {
+        let peer = Peer::Spiffe(admitted.server.clone());
+        let shared = Shared::new(peer, admitted.connection.kind(), admitted.welcome.id);
+        let (session, handles) = Session::dialed(shared.clone());
+        let carried = self.take_up(&shared, &session, admitted).await?;
+        tokio::spawn(self.drive(shared, handles, carried));
+        Ok(session)
+    }
+
+    /// Tells the handler and puts the connection under the session.
+    async fn take_up(
+        &mut self,
+        shared: &Arc<Shared>,
+        session: &Session,
+        admitted: Admitted,
+    ) -> Result<Carried, CallError> {
+        let Admitted {
+            index,
+            connection,
+            control,
+            heard,
+            welcome,
+            server: _,
+        } = admitted;
+        self.ticket = welcome.ticket;
+        let limits = &self.settings.limits;
+        let metrics = self.settings.metrics.clone();
+        let (line, orders) = Line::new(connection, welcome.terms, heard, metrics, limits, true);
+        if let Some(before) = shared.up(welcome.id, line.clone()) {
+            before.close(
+                CloseCode::Replaced,
+                "a newer connection continues this session",
+            );
+        }
+        if let Err(error) = self.settings.handler.up(session.clone()).await {
+            shared.end(CloseCode::Closed, &error.detail);
+            return Err(error);
+        }
+        Ok(Carried {
+            index,
+            line,
+            control,
+            orders,
+        })
+    }
+
+    /// Serves a connection to its end, then connects again, until the session is over.
+    async fn drive(mut self, shared: Arc<Shared>, handles: Handles, first: Carried) {
+        let mut carried = Some(first);
+        while let Some(current) = carried.take() {
+            let connection = current.line.connection.clone();
+            let begun = Instant::now();
+            let served = self.serve(&shared, &handles, current).await;
+            self.settings.metrics.disconnections.add(1);
+            // A server that admits and drops at once must not be dialed in a tight loop.
+            if begun.elapsed() >= self.settings.limits.backoff.1 {
+                self.backoff.reset();
+            }
+            carried = match served {
+                Served::Ended(ended) if is_final(&ended) || shared.is_down() => {
+                    let _ = tokio::time::timeout(FLUSH, connection.flushed()).await;
+                    None
+                }
+                Served::Ended(ended) => {
+                    tracing::debug!(%ended, "connection lost, resuming");
+                    self.again(&shared, &handles).await
+                }
+                Served::Continued(newer) => newer.map(|newer| *newer),
+            };
+        }
+        shared.end(CloseCode::Closed, "");
+        let id = Session::accepted(shared).0.id();
+        self.settings.handler.down(id).await;
+        // The close must leave before the socket does.
+        let _ = tokio::time::timeout(FLUSH, self.connector.flushed()).await;
+    }
+
+    /// Serves a connection to its end, or until a newer one was made beside it: because it had
+    /// become suspect (a peer that was killed says nothing, and its idle time is long), or because
+    /// a better way was open again.
+    async fn serve(&mut self, shared: &Arc<Shared>, handles: &Handles, carried: Carried) -> Served {
+        let Carried {
+            index,
+            line,
+            control,
+            orders,
+        } = carried;
+        let handler = self.settings.handler.clone();
+        let limits = self.settings.limits.clone();
+        let (doubt, mut doubts) = tokio::sync::watch::channel(false);
+        let health = |health| {
+            match health {
+                Health::Alive => shared.set(Link::Up),
+                Health::Suspect => shared.set(Link::Suspect),
+                Health::Dead => {}
+            }
+            doubt.send_replace(health == Health::Suspect);
+        };
+        let serving = async {
+            let control = control.serve(&line, &limits, Side::Dialing, orders, health);
+            let incoming = line.serve(handler, || handles.session());
+            tokio::pin!(control);
+            tokio::select! {
+                ended = &mut control => ended,
+                () = incoming => line.closed().await,
+            }
+        };
+        tokio::pin!(serving);
+        let ended = loop {
+            tokio::select! {
+                ended = &mut serving => break ended,
+                _ = doubts.wait_for(|doubt| *doubt) => {}
+                better = self.better(shared, handles, &line, index) => {
+                    return Served::Continued(better.map(Box::new));
+                }
+            }
+            tokio::select! {
+                ended = &mut serving => break ended,
+                newer = self.again(shared, handles) => {
+                    return Served::Continued(newer.map(Box::new));
+                }
+                _ = doubts.wait_for(|doubt| !*doubt) => {}
+            }
+        };
+        shared.lost(&line);
+        Served::Ended(ended)
+    }
+
+    /// Goes over to a way that is preferred to this one when it is open again; never returns when
+    /// there is none. Only while nothing is open on the line: what is would break.
+    async fn better(
+        &mut self,
+        shared: &Arc<Shared>,
+        handles: &Handles,
+        line: &Arc<Line>,
+        index: usize,
+    ) -> Option<Carried> {
+        let Peer::Spiffe(server) = shared.peer().clone() else {
+            return std::future::pending().await;
+        };
+        if index == 0 {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(self.settings.retry_preferred).await;
+            line.quiet().await;
+            let held = shared.hold(line);
+            match self.attempt(Some(&server), Choice::Before(index)).await {
+                Ok(admitted) => {
+                    let session = handles.session()?;
+                    let taken = self.take_up(shared, &session, admitted).await.ok();
+                    drop(held);
+                    return taken;
+                }
+                Err(error) => tracing::debug!(%error, "no better way yet"),
+            }
+        }
+    }
+
+    /// Connects again; none when the session is over.
+    async fn again(&mut self, shared: &Arc<Shared>, handles: &Handles) -> Option<Carried> {
+        let Peer::Spiffe(server) = shared.peer().clone() else {
+            return None;
+        };
+        let mut asked = None;
+        loop {
+            let wait = self.backoff.next(rand::random(), asked);
+            let attempted = tokio::select! {
+                () = shared.down() => return None,
+                attempted = async {
+                    tokio::time::sleep(wait).await;
+                    self.attempt(Some(&server), Choice::Any).await
+                } => attempted,
+            };
+            match attempted {
+                Ok(admitted) => {
+                    let session = handles.session()?;
+                    return self.take_up(shared, &session, admitted).await.ok();
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "not connected, trying again");
+                    asked = error.retry_after;
+                }
+            }
+        }
+    }
+}
+
+/// How serving a connection went.
+enum Served {
+    /// It ended.
+    Ended(Ended),
+    /// A newer one took over, or none because the session is over.
+    Continued(Option<Box<Carried>>),
+}
+
+/// Whether the peer ended the session with the connection. This side closes connections for other
+/// reasons as well (silence, replacement); whether it ended the session, its state says.
+fn is_final(ended: &Ended) -> bool {
+    matches!(
+        ended,
+        Ended::Closed {
+            code: CloseCode::Closed,
+            by_peer: true,
+            ..
+        }
+    )
+}
+
+/// A connection under a session, with what serves it.
+struct Carried {
+    index: usize,
+    line: Arc<Line>,
+    control: ControlStream,
+    orders: tokio::sync::mpsc::Receiver<Order>,
+}

@@ -1,0 +1,181 @@
+//! The ways to a server, and how each is gone once.
+//! Must not choose between them: `race` does.
+
+use std::net::SocketAddr;
+
+#[cfg(feature = "quic")]
+use parking_lot::Mutex;
+
+use crate::endpoint::{CallError, Code, Limits, MemoryHub};
+use crate::identity::{IdentityStore, SpiffeId};
+#[cfg(any(feature = "quic", feature = "tcp"))]
+use crate::transport::Remote;
+use crate::transport::{Connection, Ended, TransportKind};
+
+/// One way to a server.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum Target {
+    /// QUIC to this UDP address.
+    #[cfg(feature = "quic")]
+    Quic(SocketAddr),
+    /// TLS to this TCP address.
+    #[cfg(feature = "tcp")]
+    Tcp(SocketAddr),
+    /// The server of this hub, under a claimed id.
+    Memory(MemoryHub, SpiffeId),
+}
+
+impl Target {
+    /// What it would be carried by.
+    pub fn kind(&self) -> TransportKind {
+        match self {
+            #[cfg(feature = "quic")]
+            Target::Quic(_) => TransportKind::Quic,
+            #[cfg(feature = "tcp")]
+            Target::Tcp(_) => TransportKind::Tcp,
+            Target::Memory(..) => TransportKind::Memory,
+        }
+    }
+
+    /// The address of the first hop, if it has one.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            #[cfg(feature = "quic")]
+            Target::Quic(address) => Some(*address),
+            #[cfg(feature = "tcp")]
+            Target::Tcp(address) => Some(*address),
+            Target::Memory(..) => None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.address() {
+            Some(address) => write!(f, "{} {address}", self.kind().label()),
+            None => f.write_str(self.kind().label()),
+        }
+    }
+}
+
+/// Connects to targets as one dialer.
+pub(super) struct Connector {
+    pub(super) identity: IdentityStore,
+    pub(super) limits: Limits,
+    /// The socket that QUIC is dialed from; made when it is first needed.
+    #[cfg(feature = "quic")]
+    socket: Mutex<Option<quinn::Endpoint>>,
+}
+
+impl Connector {
+    pub(super) fn new(identity: IdentityStore, limits: Limits) -> Self {
+        Self {
+            identity,
+            limits,
+            #[cfg(feature = "quic")]
+            socket: Mutex::default(),
+        }
+    }
+
+    /// Connects once. The server's certificate is good then; whether ours is, only its answer to
+    /// the handshake says.
+    pub(super) async fn connect(
+        &self,
+        target: &Target,
+        expected: Option<&SpiffeId>,
+    ) -> Result<(Connection, SpiffeId), CallError> {
+        match target {
+            Target::Memory(hub, claimed) => self.memory(hub, claimed, expected).await,
+            #[cfg(feature = "quic")]
+            Target::Quic(server) => {
+                use crate::transport::quic;
+                let endpoint = self.socket(*server)?;
+                let (identity, limits) = (&self.identity, &self.limits);
+                let connected = quic::connect(&endpoint, *server, identity, expected, limits);
+                let connection = connected.await.map_err(|ended| refusal(&ended))?;
+                let remote = quic::remote(&connection)
+                    .map_err(|error| CallError::new(Code::Unauthenticated, error.to_string()))?;
+                named(Connection::Quic(connection), remote)
+            }
+            #[cfg(feature = "tcp")]
+            Target::Tcp(server) => {
+                let way = crate::transport::tcp::Way {
+                    server: *server,
+                    identity: self.identity.clone(),
+                    expected: expected.cloned(),
+                    limits: self.limits.clone(),
+                };
+                let connected = way.connect().await;
+                let (connection, remote) = connected.map_err(|ended| refusal(&ended))?;
+                named(Connection::Mux(connection), remote)
+            }
+        }
+    }
+
+    async fn memory(
+        &self,
+        hub: &MemoryHub,
+        claimed: &SpiffeId,
+        expected: Option<&SpiffeId>,
+    ) -> Result<(Connection, SpiffeId), CallError> {
+        if expected.is_some_and(|expected| expected != hub.server()) {
+            let detail = format!("the server is {}, not the expected one", hub.server());
+            return Err(CallError::new(Code::Unauthenticated, detail));
+        }
+        let domain = self.identity.bundle().trust_domain().clone();
+        if *hub.server().trust_domain() != domain {
+            let detail = format!("{} is not in {domain}", hub.server());
+            return Err(CallError::new(Code::Unauthenticated, detail));
+        }
+        let memory = hub.connect(claimed.clone(), self.limits.streams).await?;
+        Ok((Connection::Memory(memory), hub.server().clone()))
+    }
+
+    #[cfg(feature = "quic")]
+    fn socket(&self, server: SocketAddr) -> Result<quinn::Endpoint, CallError> {
+        let mut socket = self.socket.lock();
+        if let Some(endpoint) = &*socket
+            && endpoint
+                .local_addr()
+                .is_ok_and(|local| local.is_ipv4() == server.is_ipv4())
+        {
+            return Ok(endpoint.clone());
+        }
+        let endpoint = crate::transport::quic::client_endpoint(server).map_err(|error| {
+            CallError::new(
+                Code::Unavailable,
+                format!("no socket to dial from: {error}"),
+            )
+        })?;
+        *socket = Some(endpoint.clone());
+        Ok(endpoint)
+    }
+
+    /// Returns when everything that was closed has left.
+    pub(super) async fn flushed(&self) {
+        #[cfg(feature = "quic")]
+        {
+            let endpoint = self.socket.lock().clone();
+            if let Some(endpoint) = endpoint {
+                endpoint.wait_idle().await;
+            }
+        }
+    }
+}
+
+#[cfg(any(feature = "quic", feature = "tcp"))]
+fn named(connection: Connection, remote: Remote) -> Result<(Connection, SpiffeId), CallError> {
+    let none = || CallError::new(Code::Unauthenticated, "the server showed no certificate");
+    let id = remote.id.ok_or_else(none)?;
+    Ok((connection, id))
+}
+
+/// How an attempt failed whose connection ended.
+pub(super) fn refusal(ended: &Ended) -> CallError {
+    match ended {
+        #[cfg(any(feature = "quic", feature = "tcp"))]
+        Ended::Tls(why) => CallError::new(Code::Unauthenticated, why.clone()),
+        other => CallError::unavailable(other.to_string()),
+    }
+}
