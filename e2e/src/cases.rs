@@ -168,6 +168,26 @@ pub const CASES: &[Case] = &[
         ],
         ..CASE
     },
+    Case {
+        name: "matrix",
+        jobs: &[
+            ("find", Succeeded),
+            ("test.lib_1", Succeeded),
+            ("test.lib_2", Succeeded),
+            ("test.app_1", Succeeded),
+            ("sum", Succeeded),
+            ("strict.0", Succeeded),
+            ("strict.3", Failed),
+        ],
+        logs: &[
+            ("test.lib_1", b"lib 1 deep\n"),
+            ("test.lib_2", b"lib 2 deep\n"),
+            ("test.app_1", b"app 1 -\n"),
+            ("sum", b"[\"10\",\"10\",\"7\"]\n"),
+        ],
+        messages: &[("strict.3", "step `leave` exited with code 3")],
+        ..CASE
+    },
 ];
 
 /// The case of a name.

@@ -1,10 +1,13 @@
 //! End-to-end tests: what they share.
 //! Must not start the cluster: `cargo xtask test` does, and names it in the environment.
 
+pub mod agent;
 pub mod backend;
 pub mod cases;
 pub mod cluster;
 pub mod in_cluster;
 pub mod local;
 pub mod namespace;
+pub mod node;
+pub mod pipeline;
 pub mod rustci;

@@ -11,7 +11,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
 
-use crds::{Pipeline, PipelineRun};
+use crds::{JobState, Pipeline, PipelineRun};
 
 /// A temporary namespace with pod security `restricted`.
 pub struct TestNamespace {
@@ -107,6 +107,27 @@ impl TestNamespace {
             .name_any())
     }
 
+    /// Starts a run and waits until a job of it runs; gives the run's name and the job's pod.
+    pub async fn running(
+        &self,
+        pipeline: &str,
+        job_name: &str,
+        limit: Duration,
+    ) -> Result<(String, String)> {
+        let name = self.start(pipeline).await?;
+        let run = self
+            .job_is(&name, job_name, JobState::Running, limit)
+            .await?;
+        let pod = job(&run, job_name)?.pod.clone();
+        Ok((name, pod.context("a running job has no pod")?))
+    }
+
+    /// Ends the script [`crate::pipeline::UNTIL_LET_GO`] in a pod.
+    pub async fn let_go(&self, pod: &str) -> Result<()> {
+        let touch = ["exec", pod, "-c", "job", "--", "touch", "/workspace/go"];
+        self.kubectl(&touch).await.map(drop)
+    }
+
     /// Merges a patch into a run.
     pub async fn patch_run(&self, name: &str, patch: serde_json::Value) -> Result<()> {
         self.api::<PipelineRun>()
@@ -174,7 +195,7 @@ impl TestNamespace {
         &self,
         run: &str,
         job: &str,
-        state: crds::JobState,
+        state: JobState,
         limit: Duration,
     ) -> Result<PipelineRun> {
         let run = self

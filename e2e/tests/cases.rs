@@ -45,4 +45,5 @@ cases! {
     odd_output_is_exact: "odd-output",
     script_is_given_as_it_stands: "shell",
     conditions_and_allowed_failures: "conditions",
+    matrix_from_an_output_and_its_results: "matrix",
 }

@@ -95,7 +95,11 @@ impl GitServer {
 /// The daemon itself: `git daemon` would leave it behind when killed.
 async fn git_daemon() -> Result<PathBuf> {
     let output = Command::new("git").arg("--exec-path").output().await?;
-    ensure!(output.status.success(), "git --exec-path: {}", output.status);
+    ensure!(
+        output.status.success(),
+        "git --exec-path: {}",
+        output.status
+    );
     let folder = String::from_utf8(output.stdout)?;
     Ok(Path::new(folder.trim_end()).join("git-daemon"))
 }

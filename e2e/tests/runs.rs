@@ -7,44 +7,24 @@ use anyhow::{Context, Result, ensure};
 use crds::{JobState, PipelineRun};
 use e2e::in_cluster::job_log;
 use e2e::namespace::{TestNamespace, condition, job};
+use e2e::pipeline::{OneJob, UNTIL_LET_GO};
 use e2e::rustci::rustci_in_cluster;
+use futures::StreamExt;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event};
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-fn pipeline(name: &str, head: &str, script: &str) -> String {
-    let script = script.replace('\n', "\n            ");
-    format!(
-        "apiVersion: rustci.dev/v1alpha1
-kind: Pipeline
-metadata: {{name: {name}}}
-spec:
-{head}  jobs:
-    - name: only
-      image: localhost/busybox:1
-      steps:
-        - name: step
-          run: |
-            {script}
-"
-    )
-}
-
-const FINALLY: &str = "  finally:
-    - name: tidy
-      image: localhost/busybox:1
-      steps:
-        - {name: sweep, run: echo tidied}
-";
-
 #[tokio::test]
 async fn a_follower_sees_a_line_while_the_step_still_runs() -> Result<()> {
     TestNamespace::with("follow", |namespace| async move {
-        // The step ends only after the pod's file `go` is there, which the test makes after it
-        // has seen the first line: so the line came while the step ran.
-        let script = "echo first\nwhile [ ! -e /workspace/go ]; do sleep 0.1; done\necho second";
-        namespace.apply(&pipeline("follow", "", script)).await?;
+        // The test lets the step go after it has seen the first line: it came while the step ran.
+        let pipeline = OneJob::new("follow", UNTIL_LET_GO);
+        namespace.apply(&pipeline.manifest()).await?;
         let run = namespace.start("follow").await?;
         let mut logs = rustci_in_cluster()?
             .args([
@@ -61,16 +41,14 @@ async fn a_follower_sees_a_line_while_the_step_still_runs() -> Result<()> {
             .spawn()?;
         let mut lines = BufReader::new(logs.stdout.take().context("stdout")?).lines();
         let first = tokio::time::timeout(LIMIT, lines.next_line()).await??;
-        ensure!(first.as_deref() == Some("first"), "{first:?}");
+        ensure!(first.as_deref() == Some("started"), "{first:?}");
         let run = namespace
             .job_is(&run, "only", JobState::Running, LIMIT)
             .await?;
         let pod = job(&run, "only")?.pod.clone().unwrap_or_default();
-        namespace
-            .kubectl(&["exec", &pod, "-c", "job", "--", "touch", "/workspace/go"])
-            .await?;
+        namespace.let_go(&pod).await?;
         let second = tokio::time::timeout(LIMIT, lines.next_line()).await??;
-        ensure!(second.as_deref() == Some("second"), "{second:?}");
+        ensure!(second.as_deref() == Some("let go"), "{second:?}");
         let end = tokio::time::timeout(LIMIT, lines.next_line()).await??;
         ensure!(end.is_none(), "the follower printed more: {end:?}");
         let status = tokio::time::timeout(LIMIT, logs.wait()).await??;
@@ -83,7 +61,8 @@ async fn a_follower_sees_a_line_while_the_step_still_runs() -> Result<()> {
 #[tokio::test]
 async fn logs_are_read_after_the_pod_is_gone() -> Result<()> {
     TestNamespace::with("gone", |namespace| async move {
-        namespace.apply(&pipeline("gone", "", "echo kept")).await?;
+        let pipeline = OneJob::new("gone", "echo kept");
+        namespace.apply(&pipeline.manifest()).await?;
         let run = namespace.start("gone").await?;
         namespace.ended(&run, LIMIT).await?;
         namespace
@@ -101,13 +80,11 @@ async fn logs_are_read_after_the_pod_is_gone() -> Result<()> {
 #[tokio::test]
 async fn a_cancelled_run_stops_its_job_and_still_runs_finally() -> Result<()> {
     TestNamespace::with("cancel", |namespace| async move {
-        namespace
-            .apply(&pipeline("cancel", FINALLY, "echo started\nsleep 300"))
-            .await?;
-        let run = namespace.start("cancel").await?;
-        namespace
-            .job_is(&run, "only", JobState::Running, LIMIT)
-            .await?;
+        let sweep = json!([{"name": "sweep", "run": "echo tidied"}]);
+        let tidy = json!([{"name": "tidy", "image": "localhost/busybox:1", "steps": sweep}]);
+        let pipeline = OneJob::new("cancel", "echo started\nsleep 300").with("finally", tidy);
+        namespace.apply(&pipeline.manifest()).await?;
+        let (run, _) = namespace.running("cancel", "only", LIMIT).await?;
         let cancelled = rustci_in_cluster()?
             .args(["cancel", &run, "-n", &namespace.name])
             .output()
@@ -142,9 +119,8 @@ async fn a_cancelled_run_stops_its_job_and_still_runs_finally() -> Result<()> {
 #[tokio::test]
 async fn a_suspended_run_starts_no_job_until_it_is_resumed() -> Result<()> {
     TestNamespace::with("suspend", |namespace| async move {
-        namespace
-            .apply(&pipeline("suspend", "", "echo ran"))
-            .await?;
+        let pipeline = OneJob::new("suspend", "echo ran");
+        namespace.apply(&pipeline.manifest()).await?;
         let run = "
 apiVersion: rustci.dev/v1alpha1
 kind: PipelineRun
@@ -178,10 +154,11 @@ spec: {pipelineRef: {name: suspend}, suspend: true}";
 #[tokio::test]
 async fn each_new_generation_of_a_pipeline_starts_a_run() -> Result<()> {
     TestNamespace::with("apply", |namespace| async move {
-        let head = "  triggers: {apply: true}\n";
-        namespace.apply(&pipeline("auto", head, "echo one")).await?;
+        let pipeline =
+            |script| OneJob::new("auto", script).with("triggers", json!({"apply": true}));
+        namespace.apply(&pipeline("echo one").manifest()).await?;
         namespace.ended("auto-g1", LIMIT).await?;
-        namespace.apply(&pipeline("auto", head, "echo two")).await?;
+        namespace.apply(&pipeline("echo two").manifest()).await?;
         namespace.ended("auto-g2", LIMIT).await?;
         ensure!(job_log(&namespace, "auto-g2", "only").await? == b"two\n");
         let mut runs = namespace.runs().await?;
@@ -195,10 +172,9 @@ async fn each_new_generation_of_a_pipeline_starts_a_run() -> Result<()> {
 #[tokio::test]
 async fn finished_runs_are_pruned_by_count() -> Result<()> {
     TestNamespace::with("prune", |namespace| async move {
-        let head = "  retention: {successful: 1}\n";
-        namespace
-            .apply(&pipeline("prune", head, "echo done"))
-            .await?;
+        let retention = json!({"successful": 1});
+        let pipeline = OneJob::new("prune", "echo done").with("retention", retention);
+        namespace.apply(&pipeline.manifest()).await?;
         let mut last = String::new();
         for _ in 0..3 {
             last = namespace.start("prune").await?;
@@ -219,6 +195,59 @@ async fn finished_runs_are_pruned_by_count() -> Result<()> {
     .await
 }
 
+/// Waits until runs are deleted, and only those; none may go before its time is over.
+async fn pruned(namespace: &TestNamespace, ttl: Duration, runs: [&str; 2]) -> Result<()> {
+    let mut names = runs.to_vec();
+    let watched = watcher::watcher(namespace.api::<PipelineRun>(), watcher::Config::default());
+    let mut events = std::pin::pin!(watched.default_backoff());
+    while !names.is_empty() {
+        let event = tokio::time::timeout(LIMIT, events.next()).await;
+        let event = event.with_context(|| format!("{names:?} were not pruned"))?;
+        // A watch that broke starts anew by itself.
+        let Some(Ok(Event::Delete(run))) = event else {
+            continue;
+        };
+        let name = run.name_any();
+        let end = run.status.and_then(|status| status.completion_time);
+        let end = end.with_context(|| format!("{name} was pruned before its end"))?;
+        ensure!(
+            Timestamp::now() >= end.0 + ttl,
+            "{name} ended at {} and was pruned too early",
+            end.0
+        );
+        ensure!(names.contains(&&*name), "{name} was pruned");
+        names.retain(|known| *known != name);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn finished_runs_are_pruned_by_age_and_not_before() -> Result<()> {
+    TestNamespace::with("ttl", |namespace| async move {
+        let pipeline = OneJob::new("ttl", UNTIL_LET_GO).with("retention", json!({"ttl": "6s"}));
+        namespace.apply(&pipeline.manifest()).await?;
+        let start = || namespace.running("ttl", "only", LIMIT);
+        let (oldest, older, younger) = tokio::try_join!(start(), start(), start())?;
+        let end = async {
+            for (run, pod) in [&older, &younger] {
+                namespace.let_go(pod).await?;
+                namespace.ended(run, LIMIT).await?;
+            }
+            Ok(())
+        };
+        let pruned = pruned(&namespace, Duration::from_secs(6), [&older.0, &younger.0]);
+        tokio::try_join!(pruned, end)?;
+        let (run, pod) = oldest;
+        ensure!(namespace.runs().await? == std::slice::from_ref(&run));
+        namespace.let_go(&pod).await?;
+        let run = namespace.ended(&run, LIMIT).await?;
+        let only = job(&run, "only")?;
+        ensure!(only.state == JobState::Succeeded, "{only:#?}");
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_step_reaches_no_token_and_not_the_agent() -> Result<()> {
     TestNamespace::with("reach", |namespace| async move {
@@ -229,7 +258,9 @@ if ls /rustci/token.sock; then echo socket; fi 2>/dev/null
 env | grep -E 'RUSTCI_AGENT|RUSTCI_FROM' || true
 grep -s CapEff /proc/self/status
 id -u";
-        namespace.apply(&pipeline("reach", "", script)).await?;
+        namespace
+            .apply(&OneJob::new("reach", script).manifest())
+            .await?;
         let run = namespace.start("reach").await?;
         namespace.ended(&run, LIMIT).await?;
         let log = String::from_utf8(job_log(&namespace, &run, "only").await?)?;
@@ -245,7 +276,8 @@ id -u";
 #[tokio::test]
 async fn kubectl_waits_for_any_end_and_shows_columns() -> Result<()> {
     TestNamespace::with("columns", |namespace| async move {
-        namespace.apply(&pipeline("columns", "", "exit 3")).await?;
+        let pipeline = OneJob::new("columns", "exit 3");
+        namespace.apply(&pipeline.manifest()).await?;
         let run = namespace.start("columns").await?;
         namespace
             .kubectl(&[
@@ -272,7 +304,8 @@ async fn kubectl_waits_for_any_end_and_shows_columns() -> Result<()> {
 #[tokio::test]
 async fn one_job_is_one_pod_of_the_run_and_goes_with_it() -> Result<()> {
     TestNamespace::with("owner", |namespace| async move {
-        namespace.apply(&pipeline("owner", "", "echo x")).await?;
+        let pipeline = OneJob::new("owner", "echo x");
+        namespace.apply(&pipeline.manifest()).await?;
         let run = namespace.start("owner").await?;
         let ended = namespace.ended(&run, LIMIT).await?;
         let pods = namespace.pods().await?;
@@ -304,9 +337,8 @@ async fn one_job_is_one_pod_of_the_run_and_goes_with_it() -> Result<()> {
 #[tokio::test]
 async fn who_may_only_read_runs_reads_their_logs() -> Result<()> {
     TestNamespace::with("reader", |namespace| async move {
-        namespace
-            .apply(&pipeline("reader", "", "echo for your eyes"))
-            .await?;
+        let pipeline = OneJob::new("reader", "echo for your eyes");
+        namespace.apply(&pipeline.manifest()).await?;
         let run = namespace.start("reader").await?;
         namespace.ended(&run, LIMIT).await?;
         namespace

@@ -128,11 +128,12 @@ pub async fn reconcile(
         plan.steps.iter().partition(|action| !action.after_report());
     let applied = apply::apply(&facts, &ahead, context, now).await;
     let reported = report::report(&facts, &plan, context).await;
-    context.memory.planned_is_over(&facts.uid);
     let reported = match reported {
         Err(RunError::Conflict { .. }) => return Ok(Action::requeue(jittered(AFTER_CONFLICT))),
         other => other?,
     };
+    // After a failure its places stay held until it is planned again: their pods may be there.
+    context.memory.planned_is_over(&facts.uid);
     apply::apply(&facts, &behind, context, now).await?;
     if let Reported::Written = reported {
         context.events.publish(&facts.reference, &plan.events).await;

@@ -89,12 +89,12 @@ impl Memory {
         planned.unwrap_or_else(|| self.newest(cached))
     }
 
-    /// Holds the places of a planned status until it is written.
+    /// Holds the places of a planned status until it is written or planned again.
     pub fn plan(&self, uid: &str, planned: PipelineRun) {
         self.with(uid, |memory| memory.planned = Some(Arc::new(planned)));
     }
 
-    /// Lets go of a planned status: it is written, or will be planned again.
+    /// Lets go of a planned status: it is written.
     pub fn planned_is_over(&self, uid: &str) {
         if let Some(memory) = self.runs.lock().get_mut(uid) {
             memory.planned = None;

@@ -252,7 +252,7 @@ async fn look_up(
 
 /// What is remembered of a pod that was seen.
 pub fn seen(pod: &Pod) -> PlaceMemory {
-    let (reason, message) = pod.status.as_ref().map(disruption).unwrap_or_default();
+    let (reason, message) = disruption(pod);
     PlaceMemory::Seen {
         uid: pod.uid().unwrap_or_default(),
         reason,
@@ -332,8 +332,12 @@ fn pools(facts: &Facts, context: &Context) -> Vec<PoolFact> {
     if limited {
         let unfinished = context.caches.runs_in(&facts.namespace).into_iter();
         let unfinished = unfinished.filter(|run| !is_finished(run));
+        // What was planned for this run before is planned anew now, so it holds nothing.
         runs = unfinished
-            .map(|run| context.memory.for_pools(&run))
+            .map(|run| match run.uid().as_ref() == Some(&facts.uid) {
+                true => facts.run.clone(),
+                false => context.memory.for_pools(&run),
+            })
             .collect();
     }
     let runs: Vec<_> = runs.iter().map(|run| &**run).collect();

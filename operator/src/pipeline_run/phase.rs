@@ -35,7 +35,7 @@ pub fn place_phase(pod: &Pod) -> PlacePhase {
             .metadata
             .deletion_grace_period_seconds
             .unwrap_or_default();
-        let (reason, message) = disruption(status);
+        let (reason, message) = disruption(pod);
         let since = deletion.0 - SignedDuration::from_secs(grace);
         return PlacePhase::Deleting {
             since,
@@ -45,10 +45,10 @@ pub fn place_phase(pod: &Pod) -> PlacePhase {
     }
     let job = container_state(status, JOB);
     if let Some(ended) = job.and_then(|state| state.terminated.as_ref()) {
-        return container_ended(status, ended);
+        return container_ended(pod, ended);
     }
     if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
-        return pod_ended(status);
+        return pod_ended(pod);
     }
     if let Some(running) = job.and_then(|state| state.running.as_ref()) {
         let since = running.started_at.as_ref().map_or(created, |time| time.0);
@@ -117,8 +117,8 @@ fn not_started(status: &PodStatus, created: Timestamp) -> PlacePhase {
     }
 }
 
-fn container_ended(status: &PodStatus, ended: &ContainerStateTerminated) -> PlacePhase {
-    let (pod_reason, pod_message) = disruption(status);
+fn container_ended(pod: &Pod, ended: &ContainerStateTerminated) -> PlacePhase {
+    let (pod_reason, pod_message) = disruption(pod);
     let (reason, message) = if pod_reason.is_empty() {
         (ended.reason.clone().unwrap_or_default(), words(ended))
     } else {
@@ -142,10 +142,14 @@ fn words(ended: &ContainerStateTerminated) -> String {
     }
 }
 
-fn pod_ended(status: &PodStatus) -> PlacePhase {
-    let (reason, message) = disruption(status);
+fn pod_ended(pod: &Pod) -> PlacePhase {
+    let (reason, message) = disruption(pod);
     let message = if message.is_empty() {
-        status.message.clone().unwrap_or_default()
+        let said = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.message.clone());
+        said.unwrap_or_default()
     } else {
         message
     };
@@ -157,8 +161,12 @@ fn pod_ended(status: &PodStatus) -> PlacePhase {
     }
 }
 
-/// Reason and message of what the cluster did to the pod, else empty.
-pub fn disruption(status: &PodStatus) -> (String, String) {
+/// Reason and message of what the cluster did to the pod, else empty. The message names the node:
+/// it may be what is wrong, and nobody can ask a pod that is gone.
+pub fn disruption(pod: &Pod) -> (String, String) {
+    let Some(status) = &pod.status else {
+        return (String::new(), String::new());
+    };
     let target = condition(status, "DisruptionTarget").filter(|c| c.status == "True");
     let by_pod = status
         .reason
@@ -166,11 +174,13 @@ pub fn disruption(status: &PodStatus) -> (String, String) {
         .map(|reason| (reason, status.message.as_ref()));
     let by_condition =
         target.and_then(|c| c.reason.as_ref().map(|reason| (reason, c.message.as_ref())));
-    let (reason, message) = match by_pod.or(by_condition) {
-        Some((reason, message)) => (reason.clone(), message.cloned()),
-        None => (String::new(), None),
+    let Some((reason, message)) = by_pod.or(by_condition) else {
+        return (String::new(), String::new());
     };
-    (reason, message.unwrap_or_default())
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
+    let node = node.map(|node| format!("node `{node}`"));
+    let parts: Vec<_> = node.into_iter().chain(message.cloned()).collect();
+    (reason.clone(), parts.join(": "))
 }
 
 fn condition<'a>(status: &'a PodStatus, type_: &str) -> Option<&'a PodCondition> {
@@ -308,10 +318,11 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_is_being_deleted_says_since_when_and_why() {
+    fn a_pod_that_is_being_deleted_says_since_when_why_and_where() {
         let pod = json!({
             "metadata": {"deletionTimestamp": "2026-01-01T10:00:30Z",
                 "deletionGracePeriodSeconds": 30},
+            "spec": {"nodeName": "yew", "containers": []},
             "status": {"phase": "Running", "conditions": [{"type": "DisruptionTarget",
                 "status": "True", "reason": "EvictionByEvictionAPI", "message": "drain"}]}});
         assert_eq!(
@@ -319,7 +330,7 @@ mod tests {
             PlacePhase::Deleting {
                 since: at("2026-01-01T10:00:00Z"),
                 reason: "EvictionByEvictionAPI".to_owned(),
-                message: "drain".to_owned(),
+                message: "node `yew`: drain".to_owned(),
             }
         );
     }

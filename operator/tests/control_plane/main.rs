@@ -10,5 +10,6 @@ mod leader;
 mod logs;
 mod manifests;
 mod pipelines;
+mod pools;
 mod restart;
 mod runs;
