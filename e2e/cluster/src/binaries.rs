@@ -1,4 +1,4 @@
-//! Builds the Kubernetes programs and etcd once, from the Go module in `kubernetes/`.
+//! Builds the cluster's programs once, from the Go modules in `kubernetes/` and `containerd/`.
 //! It must not start any of them.
 
 use std::fs;
@@ -9,18 +9,58 @@ use anyhow::{Context, Result, bail};
 
 use crate::{cache, command};
 
-const GO_MOD: &str = include_str!("../kubernetes/go.mod");
-const GO_SUM: &str = include_str!("../kubernetes/go.sum");
-const PROGRAMS: &[&str] = &[
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kubelet",
-    "kube-proxy",
-    "kubectl",
-];
+/// The servers of Kubernetes, kubectl and etcd: about eight minutes on two cores.
+const KUBERNETES: Module = Module {
+    name: "kubernetes",
+    what: "Kubernetes and etcd, once, about eight minutes on two cores",
+    go_mod: include_str!("../kubernetes/go.mod"),
+    go_sum: include_str!("../kubernetes/go.sum"),
+    programs: &[
+        ("etcd", "go.etcd.io/etcd/server/v3"),
+        ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
+        (
+            "kube-controller-manager",
+            "k8s.io/kubernetes/cmd/kube-controller-manager",
+        ),
+        ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"),
+        ("kubelet", "k8s.io/kubernetes/cmd/kubelet"),
+        ("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"),
+        ("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
+    ],
+};
 
-/// The folder with the built programs.
+/// The container runtime. Debian's is too old to mount images as volumes.
+const CONTAINERD: Module = Module {
+    name: "containerd",
+    what: "containerd, once, about two minutes on two cores",
+    go_mod: include_str!("../containerd/go.mod"),
+    go_sum: include_str!("../containerd/go.sum"),
+    programs: &[
+        (
+            "containerd",
+            "github.com/containerd/containerd/v2/cmd/containerd",
+        ),
+        // containerd looks for its shims beside itself.
+        (
+            "containerd-shim-runc-v2",
+            "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+        ),
+        ("ctr", "github.com/containerd/containerd/v2/cmd/ctr"),
+    ],
+};
+
+/// A Go module and what is built of it.
+struct Module {
+    name: &'static str,
+    /// What is built, for the user who waits for it.
+    what: &'static str,
+    go_mod: &'static str,
+    go_sum: &'static str,
+    /// Name of each program and the package it is built from.
+    programs: &'static [(&'static str, &'static str)],
+}
+
+/// A folder with built programs.
 #[derive(Clone, Debug)]
 pub(crate) struct Binaries(PathBuf);
 
@@ -36,52 +76,59 @@ impl Binaries {
     }
 }
 
-/// Gives the programs, building them when they are not in the cache (about eight minutes on two
-/// cores). Safe in parallel: one builds, the others wait.
-pub(crate) fn ensure() -> Result<Binaries> {
+/// Gives Kubernetes and etcd, building them when they are not in the cache. Safe in parallel:
+/// one builds, the others wait.
+pub(crate) fn kubernetes() -> Result<Binaries> {
+    ensure(&KUBERNETES)
+}
+
+/// Gives containerd, its shim and its client, like [`kubernetes`].
+pub(crate) fn containerd() -> Result<Binaries> {
+    ensure(&CONTAINERD)
+}
+
+fn ensure(module: &Module) -> Result<Binaries> {
     let Ok(go) = command::run(&["go", "env", "GOVERSION"]) else {
         bail!("the test cluster is built with Go, and no working `go` is on the path");
     };
     let key = cache::key(&[
-        GO_MOD.as_bytes(),
-        GO_SUM.as_bytes(),
+        module.go_mod.as_bytes(),
+        module.go_sum.as_bytes(),
         go.trim().as_bytes(),
-        ldflags()?.as_bytes(),
+        ldflags(module)?.as_bytes(),
     ]);
-    let dir = cache::cache_dir().join(format!("kubernetes-{key}"));
-    cache::once(&dir, build)?;
+    let dir = cache::cache_dir().join(format!("{}-{key}", module.name));
+    cache::once(&dir, |out| build(module, out))?;
     Ok(Binaries(dir))
 }
 
-fn build(out: &Path) -> Result<()> {
-    eprintln!("building Kubernetes and etcd, once, about eight minutes on two cores ...");
-    let module = tempfile::tempdir()?;
-    fs::write(module.path().join("go.mod"), GO_MOD)?;
-    fs::write(module.path().join("go.sum"), GO_SUM)?;
+fn build(module: &Module, out: &Path) -> Result<()> {
+    eprintln!("building {} ...", module.what);
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join("go.mod"), module.go_mod)?;
+    fs::write(folder.path().join("go.sum"), module.go_sum)?;
     fs::create_dir_all(out)?;
-    let etcd = ["go.etcd.io/etcd/server/v3".to_owned()];
-    compile(module.path(), &out.join("etcd"), &etcd)?;
-    let kubernetes: Vec<String> = PROGRAMS
-        .iter()
-        .map(|name| format!("k8s.io/kubernetes/cmd/{name}"))
-        .collect();
-    compile(module.path(), out, &kubernetes)
-}
-
-fn compile(module: &Path, out: &Path, packages: &[String]) -> Result<()> {
-    let mut go = Command::new("go");
-    go.current_dir(module)
-        .env("CGO_ENABLED", "0")
-        .env("GOFLAGS", "-buildvcs=false");
-    go.args(["build", "-trimpath", "-ldflags", &ldflags()?, "-o"])
-        .arg(out)
-        .args(packages);
-    command::output(&mut go).map(drop)
+    let flags = ldflags(module)?;
+    for (name, package) in module.programs {
+        let mut go = Command::new("go");
+        go.current_dir(folder.path())
+            .env("CGO_ENABLED", "0")
+            .env("GOFLAGS", "-buildvcs=false");
+        go.args(["build", "-trimpath", "-ldflags", &flags, "-o"])
+            .arg(out.join(name))
+            .arg(package);
+        command::output(&mut go)?;
+    }
+    Ok(())
 }
 
 /// The version stamp: without it kubectl and helm refuse to talk to the server.
-fn ldflags() -> Result<String> {
-    let version = kubernetes_version(GO_MOD).context("go.mod requires k8s.io/kubernetes")?;
+fn ldflags(module: &Module) -> Result<String> {
+    let plain = "-s -w".to_owned();
+    if module.name != KUBERNETES.name {
+        return Ok(plain);
+    }
+    let version = kubernetes_version(module.go_mod).context("go.mod requires k8s.io/kubernetes")?;
     let mut numbers = version.trim_start_matches('v').split('.');
     let (major, minor) = numbers
         .next()
@@ -89,7 +136,7 @@ fn ldflags() -> Result<String> {
         .context("a version has two dots")?;
     let stamp = "-X k8s.io/component-base/version.git";
     Ok(format!(
-        "-s -w {stamp}Version={version} {stamp}Major={major} {stamp}Minor={minor}"
+        "{plain} {stamp}Version={version} {stamp}Major={major} {stamp}Minor={minor}"
     ))
 }
 
@@ -108,9 +155,10 @@ mod tests {
 
     #[test]
     fn the_version_stamp_is_the_required_version() {
-        let flags = ldflags().unwrap();
+        let flags = ldflags(&KUBERNETES).unwrap();
         assert!(flags.contains("version.gitVersion=v1.34."), "{flags}");
         assert!(flags.ends_with("version.gitMinor=34"), "{flags}");
+        assert_eq!(ldflags(&CONTAINERD).unwrap(), "-s -w");
     }
 
     #[test]

@@ -192,7 +192,11 @@ impl Cluster {
 /// # Errors
 /// When Go is missing or the build fails.
 pub async fn build_binaries() -> Result<PathBuf> {
-    blocking(|| Ok(binaries::ensure()?.dir().to_owned())).await
+    blocking(|| {
+        binaries::containerd()?;
+        Ok(binaries::kubernetes()?.dir().to_owned())
+    })
+    .await
 }
 
 /// What [`Cluster::status`] found.

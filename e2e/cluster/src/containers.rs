@@ -1,7 +1,8 @@
 //! Talks to our containerd: images in, containers out.
 //! It must not talk to another containerd.
 
-use std::fs::File;
+use std::fs::{File, remove_file};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
@@ -10,9 +11,22 @@ use serde::Deserialize;
 
 use crate::command;
 use crate::node::SOCKET;
+use crate::state::Layout;
+
+/// Link to containerd's client of the version that runs.
+const CLIENT: &str = "ctr";
+
+/// Makes `ctr` the client, in place of one of an earlier start.
+pub(crate) fn use_client(ctr: &Path, layout: &Layout) -> Result<()> {
+    let link = layout.path(CLIENT);
+    if link.is_symlink() {
+        remove_file(&link)?;
+    }
+    symlink(ctr, &link).with_context(|| format!("could not create {}", link.display()))
+}
 
 fn ctr(arguments: &[&str]) -> Command {
-    let mut command = Command::new("ctr");
+    let mut command = Command::new(Layout::machine().path(CLIENT));
     command
         .args(["--address", SOCKET, "--namespace", "k8s.io"])
         .args(arguments);

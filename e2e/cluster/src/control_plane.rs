@@ -36,7 +36,7 @@ impl ControlPlane {
     /// # Errors
     /// What is missing for the build, or the last log lines of the server that failed.
     pub async fn start() -> Result<ControlPlane> {
-        let binaries = blocking(binaries::ensure).await?;
+        let binaries = blocking(binaries::kubernetes).await?;
         let mut attempts = 0;
         loop {
             attempts += 1;

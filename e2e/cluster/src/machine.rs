@@ -1,7 +1,7 @@
 //! Starts and stops the cluster of this machine: each server in order, recorded as it starts.
 //! It must not be called without holding the change lock, which its public functions take.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -23,12 +23,13 @@ static STARTING: AtomicBool = AtomicBool::new(false);
 /// Starts the cluster, or takes the one that runs and is healthy. A kept cluster stays kept, and
 /// a scoped one becomes kept when asked for unscoped. Returns the path of kubectl.
 pub(crate) async fn up(layout: &Layout, scoped: bool) -> Result<PathBuf> {
-    let (binaries, _lock) = {
+    let (binaries, runtime, _lock) = {
         let path = layout.change_lock();
         blocking(move || {
             packages_and_root()?;
-            let binaries = binaries::ensure()?;
-            Ok((binaries, Lock::exclusive(&path)?))
+            let runtime = binaries::containerd()?;
+            let binaries = binaries::kubernetes()?;
+            Ok((binaries, runtime, Lock::exclusive(&path)?))
         })
         .await?
     };
@@ -42,7 +43,11 @@ pub(crate) async fn up(layout: &Layout, scoped: bool) -> Result<PathBuf> {
     }
     teardown::run(layout)?;
     STARTING.store(true, Ordering::SeqCst);
-    let started = start(layout, &binaries, scoped).await;
+    let programs = Programs {
+        kubernetes: &binaries,
+        containerd: &runtime,
+    };
+    let started = start(layout, programs, scoped).await;
     if started.is_err() {
         // What failed is in the error; a failure to clean up after it would hide it.
         let _ = teardown::run(layout);
@@ -105,15 +110,16 @@ fn packages_and_root() -> Result<()> {
     packages::ensure()
 }
 
-async fn start(layout: &Layout, binaries: &Binaries, scoped: bool) -> Result<()> {
+async fn start(layout: &Layout, programs: Programs<'_>, scoped: bool) -> Result<()> {
     std::fs::create_dir_all(layout.path("logs"))?;
     let ports = Ports::free()?;
     let mut starter = Starter {
         layout,
-        binaries,
+        programs,
         state: State::new(scoped),
     };
     starter.state.save(layout)?;
+    containers::use_client(&programs.containerd.path("ctr"), layout)?;
     network::up()?;
     let pki = certificates(layout, ports)?;
     let containerd = starter.start("containerd", node::containerd(layout)?)?;
@@ -205,22 +211,27 @@ fn certificates(layout: &Layout, ports: Ports) -> Result<Pki> {
     Ok(pki)
 }
 
+/// What the cluster is started from.
+#[derive(Clone, Copy)]
+struct Programs<'a> {
+    kubernetes: &'a Binaries,
+    containerd: &'a Binaries,
+}
+
 struct Starter<'a> {
     layout: &'a Layout,
-    binaries: &'a Binaries,
+    programs: Programs<'a>,
     state: State,
 }
 
 impl Starter<'_> {
     /// Starts one server and records it before anything else happens.
     fn start(&mut self, name: &str, arguments: Vec<String>) -> Result<PidRecord> {
-        let built = self.binaries.path(name);
-        let program = if built.exists() {
-            built.as_path()
-        } else {
-            Path::new(name)
+        let program = match name {
+            "containerd" => self.programs.containerd.path(name),
+            _ => self.programs.kubernetes.path(name),
         };
-        let record = process::start(name, program, &arguments, &self.layout.log(name))?;
+        let record = process::start(name, &program, &arguments, &self.layout.log(name))?;
         self.state.processes.push(record.clone());
         self.state.save(self.layout)?;
         Ok(record)

@@ -73,27 +73,32 @@ fn containerd_config(layout: &Layout, snapshotter: &str) -> String {
     let cni = layout.text("cni");
     let pause = images::PAUSE;
     format!(
-        r#"version = 2
+        r#"version = 3
 root = "{root}"
 state = "{RUN_DIR}/containerd"
+imports = []
+disabled_plugins = ["io.containerd.nri.v1.nri"]
 [grpc]
 address = "{SOCKET}"
 [ttrpc]
 address = "{SOCKET}.ttrpc"
-[plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "{pause}"
-restrict_oom_score_adj = true
-disable_tcp_service = true
-netns_mounts_under_state_dir = true
-[plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "/usr/lib/cni"
-conf_dir = "{cni}"
-[plugins."io.containerd.grpc.v1.cri".containerd]
+[plugins."io.containerd.internal.v1.opt"]
+path = "{root}/opt"
+[plugins."io.containerd.cri.v1.images"]
 snapshotter = "{snapshotter}"
+[plugins."io.containerd.cri.v1.images".pinned_images]
+sandbox = "{pause}"
+[plugins."io.containerd.cri.v1.runtime"]
+restrict_oom_score_adj = true
+netns_mounts_under_state_dir = true
+[plugins."io.containerd.cri.v1.runtime".cni]
+bin_dirs = ["/usr/lib/cni"]
+conf_dir = "{cni}"
+[plugins."io.containerd.cri.v1.runtime".containerd]
 default_runtime_name = "runc"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
 SystemdCgroup = false
 "#
     )
@@ -119,6 +124,7 @@ pub(crate) fn kubelet(layout: &Layout, ip: Ipv4Addr, ports: [u16; 2]) -> Result<
         "podLogsDir": layout.text("pod-logs"),
         "oomScoreAdj": 0,
         "failSwapOn": false,
+        "featureGates": {"ImageVolume": true},
         "failCgroupV1": false,
         "enforceNodeAllocatable": [],
         "evictionHard": few,
@@ -199,10 +205,7 @@ mod tests {
             text.contains("address = \"/run/rustci/containerd.sock\""),
             "{text}"
         );
-        assert!(
-            text.contains("sandbox_image = \"localhost/pause:1\""),
-            "{text}"
-        );
+        assert!(text.contains("sandbox = \"localhost/pause:1\""), "{text}");
         assert!(!text.contains("/var/lib/containerd"), "{text}");
         assert!(!text.contains("/run/containerd"), "{text}");
     }

@@ -11,7 +11,6 @@ use crate::command;
 const PACKAGES: &[&str] = &[
     "busybox-static",
     "conntrack",
-    "containerd",
     "containernetworking-plugins",
     "debootstrap",
     "gcc",
@@ -44,17 +43,14 @@ fn install(packages: &[&str]) -> Result<()> {
     command
         .args(["install", "-y", "-q", "--no-install-recommends"])
         .args(packages);
-    // Debian's own containerd must not start beside ours.
-    command
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .env("RUNLEVEL", "1");
+    command.env("DEBIAN_FRONTEND", "noninteractive");
     command::output(&mut command).map(drop)
 }
 
 fn missing() -> Result<Vec<&'static str>> {
     if !command::exists("dpkg-query") || !command::exists("apt-get") {
         bail!(
-            "the test cluster takes containerd, runc and its other parts from Debian packages, \
+            "the test cluster takes runc, network plug-ins and other parts from Debian packages, \
              and this machine has no apt; set RUSTCI_TEST_KUBECONFIG to use another cluster"
         );
     }

@@ -108,6 +108,8 @@ pub(crate) fn apiserver(pki: &Pki, ports: Ports, node: Option<Ipv4Addr>) -> Vec<
     let key = |name| pki.key(name).display().to_string();
     let mut flags = vec![
         format!("--etcd-servers=http://127.0.0.1:{}", ports.etcd),
+        // On by default from 1.35 on; pods may then mount an image.
+        "--feature-gates=ImageVolume=true".into(),
         format!("--secure-port={}", ports.api),
         format!("--tls-cert-file={}", crt("apiserver")),
         format!("--tls-private-key-file={}", key("apiserver")),
