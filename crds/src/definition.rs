@@ -96,6 +96,14 @@ fn adapt(schema: &mut Value) {
         {
             declared["anyOf"] = values_match_type();
         }
+        if let Some(axis) = properties
+            .get_mut("axes")
+            .and_then(|axes| axes.get_mut("items"))
+        {
+            // CEL does not see a list of values without a type.
+            axis["anyOf"] = json!([{"required": ["values"]}, {"required": ["from"]}]);
+            axis["not"] = json!({"required": ["values", "from"]});
+        }
     }
     for key in ["items", "additionalProperties"] {
         if let Some(inner) = fields.get_mut(key) {

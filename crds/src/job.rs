@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::env::EnvVar;
+use crate::matrix::Matrix;
 use crate::rule::{
     DURATION, IDENTIFIER, JOB_HAS_IMAGE, LABEL, MAX_CONDITION, MAX_DURATION, MAX_ENV,
     MAX_IDENTIFIER, MAX_LABEL, MAX_NEEDS, MAX_OBJECT_NAME, MAX_OUTPUTS, MAX_STEPS, NOT_ITSELF,
@@ -48,6 +49,9 @@ pub struct Job {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_CONDITION))]
     pub when: Option<String>,
+    /// Runs the job once for each combination of values. The jobs are named `JOB.VALUE_VALUE`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matrix: Option<Matrix>,
     /// Lets the run go on, and succeed, when this job fails.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub continue_on_error: bool,

@@ -6,6 +6,7 @@ pub mod definition;
 pub mod env;
 pub mod job;
 pub mod labels;
+pub mod matrix;
 #[cfg(feature = "offline")]
 pub mod offline;
 pub mod pipeline;
@@ -20,6 +21,7 @@ pub const VERSION: &str = "v1alpha1";
 
 pub use env::{ConfigMapKeyRef, EnvSource, EnvVar, SecretKeyRef};
 pub use job::{Job, JobOutput, PodOptions, Step};
+pub use matrix::{Axis, Matrix};
 pub use pipeline::{
     Param, ParamType, ParamValue, Pipeline, PipelineSpec, PipelineStatus, Retention, Triggers,
 };

@@ -220,8 +220,14 @@ pub struct ResolvedPipeline {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct JobStatus {
-    /// Name of the job.
+    /// Name of the job; `JOB.VALUE_VALUE` for a job of a matrix.
     pub name: String,
+    /// For a job of a matrix: name of the job in the pipeline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// For a job of a matrix: its values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub matrix: Vec<NamedValue<ParamValue>>,
     /// True for a `finally` job.
     #[serde(
         default,

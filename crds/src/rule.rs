@@ -41,6 +41,10 @@ pub(crate) const MAX_LABEL: usize = 63;
 pub(crate) const MAX_OBJECT_NAME: usize = 253;
 /// Longest identifier.
 pub(crate) const MAX_IDENTIFIER: usize = 63;
+/// Most axes of a matrix.
+pub(crate) const MAX_AXES: usize = 8;
+/// Most combinations of a matrix, and most values of an axis.
+pub(crate) const MAX_MATRIX: usize = 256;
 /// Longest condition.
 pub(crate) const MAX_CONDITION: usize = 1024;
 /// Longest duration, such as `365d23h59m59s`.

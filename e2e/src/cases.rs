@@ -180,10 +180,10 @@ pub const CASES: &[Case] = &[
             ("strict.3", Failed),
         ],
         logs: &[
-            ("test.lib_1", b"lib 1 deep\n"),
-            ("test.lib_2", b"lib 2 deep\n"),
-            ("test.app_1", b"app 1 -\n"),
-            ("sum", b"[\"10\",\"10\",\"7\"]\n"),
+            ("test.lib_1", b"lib 1 true\n"),
+            ("test.lib_2", b"lib 2 true\n"),
+            ("test.app_1", b"app 1 false\n"),
+            ("sum", b"[\"10\",\"10\",\"11\"]\n"),
         ],
         messages: &[("strict.3", "step `leave` exited with code 3")],
         ..CASE

@@ -6,6 +6,7 @@
 pub mod duration;
 pub mod expression;
 pub mod graph;
+pub mod matrix;
 pub mod names;
 pub mod params;
 pub mod pipeline;

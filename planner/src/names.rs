@@ -29,6 +29,37 @@ pub fn applied_run(pipeline: &str, generation: i64) -> String {
     format!("{head}-{hash}{suffix}")
 }
 
+/// Name of one job of a matrix: `JOB.VALUE_VALUE`, at most 63 characters, fit for a label's value.
+/// Names of plain jobs hold no dot, so none is taken. What cannot be shown is told apart by a hash.
+pub fn matrix_job<'a>(job: &'a str, values: impl Iterator<Item = &'a str> + Clone) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    let exact = |value: &str| {
+        !value.is_empty()
+            && value.chars().all(|c| is_plain(c) || c == '_')
+            && value.ends_with(|c: char| c.is_ascii_alphanumeric())
+    };
+    let shown: Vec<String> = values
+        .clone()
+        .map(|value| {
+            value
+                .chars()
+                .map(|c| if is_plain(c) { c } else { '_' })
+                .collect()
+        })
+        .collect();
+    let name = format!("{job}.{}", shown.join("_"));
+    let is_ambiguous = shown.len() > 1 && values.clone().any(|value| value.contains('_'));
+    if name.len() <= MAX_LABEL && values.clone().all(exact) && !is_ambiguous {
+        return name;
+    }
+    let hash = hash([job].into_iter().chain(values));
+    // The job's own part and its dot stay, so that the name is no plain job's.
+    let job: String = job.chars().take(MAX_LABEL - HASH_LEN - 2).collect();
+    let room = MAX_LABEL - HASH_LEN - 2 - job.len();
+    let values: String = shown.join("_").chars().take(room).collect();
+    format!("{job}.{values}-{hash}")
+}
+
 /// The name of `candidates` that is most like `wrong`, if one is near enough to be meant: at most
 /// a third of its letters differ, and one letter for short names.
 pub fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -157,6 +188,40 @@ mod tests {
                 assert!(names.insert(name));
             }
         }
+    }
+
+    #[test]
+    fn jobs_of_a_matrix_are_named_after_their_values() {
+        fn name(job: &str, values: &[&str]) -> String {
+            matrix_job(job, values.iter().copied())
+        }
+        assert_eq!(name("test", &["linux", "1.95"]), "test.linux_1.95");
+        assert_eq!(name("test", &["a_b"]), "test.a_b");
+        let all = [
+            name("test", &["a_b", "c"]),
+            name("test", &["a", "b_c"]),
+            name("test", &["a/b"]),
+            name("test", &["a:b"]),
+            name("test", &[""]),
+            name("test", &["x."]),
+            name("test", &["x"]),
+            name("test", &[&"v".repeat(60)]),
+            name("test", &[&"v".repeat(61)]),
+            name(&"j".repeat(63), &["x"]),
+        ];
+        let distinct: std::collections::HashSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
+        for name in &all {
+            let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            assert!(name.len() <= MAX_LABEL && name.chars().all(fits), "{name}");
+            assert!(
+                name.ends_with(|c: char| c.is_ascii_alphanumeric()),
+                "{name}"
+            );
+            assert!(name.contains('.'), "{name}");
+        }
+        // Written out: names must stay the same over versions.
+        assert_eq!(all[2], "test.a_b-fayvusemq7");
     }
 
     #[test]

@@ -76,6 +76,15 @@ pub(crate) fn show(value: &ParamValue) -> String {
     }
 }
 
+/// A value as text.
+pub(crate) fn plain(value: &ParamValue) -> String {
+    match value {
+        ParamValue::Boolean(truth) => truth.to_string(),
+        ParamValue::Integer(number) => number.to_string(),
+        ParamValue::String(text) => text.clone(),
+    }
+}
+
 /// Values for people.
 pub(crate) fn show_all(values: &[ParamValue]) -> String {
     values.iter().map(show).collect::<Vec<_>>().join(", ")

@@ -67,18 +67,9 @@ pub fn free(runner: &Runner, runs: &[&PipelineRun]) -> Option<u32> {
 
 fn count(runner: &Runner, runs: &[&PipelineRun], counts: fn(&JobStatus) -> bool) -> u32 {
     let statuses = runs.iter().filter_map(|run| run.status.as_ref());
-    let jobs = statuses.flat_map(|status| {
-        // Until a job is assigned its status does not name its pool; the snapshot does.
-        let spec = status.pipeline.as_ref().map(|pipeline| &pipeline.spec);
-        let specs = spec
-            .into_iter()
-            .flat_map(|spec| spec.jobs.iter().chain(&spec.finally_jobs));
-        specs.zip(&status.jobs)
-    });
-    let of_pool = jobs.filter(|(spec, _)| spec.runner == runner.metadata.name);
-    let number = of_pool
-        .filter(|(spec, job)| spec.name == job.name && counts(job))
-        .count();
+    let jobs = statuses.flat_map(|status| &status.jobs);
+    let of_pool = jobs.filter(|job| job.runner == runner.metadata.name);
+    let number = of_pool.filter(|job| counts(job)).count();
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
@@ -93,7 +84,7 @@ fn waits(job: &JobStatus) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crds::{Job, PipelineRunSpec, PipelineSpec, ResolvedPipeline, RunnerSpec};
+    use crds::{PipelineRunSpec, RunnerSpec};
 
     use super::*;
 
@@ -109,29 +100,18 @@ mod tests {
 
     fn run(jobs: &[(&str, JobState, JobReason)]) -> PipelineRun {
         let mut run = PipelineRun::new("r", PipelineRunSpec::default());
-        let specs = jobs.iter().enumerate().map(|(i, (runner, ..))| Job {
-            name: format!("j{i}"),
-            runner: Some((*runner).to_owned()),
-            ..Job::default()
-        });
         let statuses = jobs
             .iter()
             .enumerate()
-            .map(|(i, (_, state, reason))| JobStatus {
+            .map(|(i, (runner, state, reason))| JobStatus {
                 name: format!("j{i}"),
+                runner: Some((*runner).to_owned()),
                 state: *state,
                 reason: Some(reason.as_str().to_owned()),
                 ..JobStatus::default()
             });
         run.status = Some(crds::PipelineRunStatus {
             jobs: statuses.collect(),
-            pipeline: Some(ResolvedPipeline {
-                spec: PipelineSpec {
-                    jobs: specs.collect(),
-                    ..PipelineSpec::default()
-                },
-                ..ResolvedPipeline::default()
-            }),
             ..Default::default()
         });
         run

@@ -5,6 +5,8 @@ mod advance;
 mod condition;
 pub(crate) mod conditions;
 mod ending;
+mod layout;
+mod matrix;
 mod observed;
 mod outcome;
 mod place;
@@ -70,6 +72,7 @@ fn go_on(turn: &mut Turn<'_>, pipeline: &ValidPipeline) {
         }
     }
     stop::apply(turn, pipeline);
+    stop::fail_fast(turn, pipeline);
     schedule::jobs(turn, pipeline);
     schedule::finally_jobs(turn, pipeline);
     upkeep::active_jobs(turn, pipeline);

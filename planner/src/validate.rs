@@ -3,6 +3,7 @@
 
 mod checker;
 mod job;
+mod matrix;
 mod pipeline;
 
 use std::collections::HashMap;
@@ -11,9 +12,11 @@ use std::time::Duration;
 
 use crds::{EnvSource, Job, PipelineRunSpec, PipelineSpec, RunnerSpec};
 
-use self::checker::{Checker, limit};
-use crate::expression::{Condition, Template, Uses};
+use self::checker::Checker;
+pub(crate) use self::checker::limit;
+use crate::expression::{Condition, Items, Template, Uses};
 use crate::graph::Graph;
+use crate::matrix::Combination;
 
 /// One mistake in a spec.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -61,6 +64,7 @@ pub(crate) struct ValidJob {
     pub(crate) spec: Job,
     pub(crate) is_finally: bool,
     pub(crate) when: Option<Condition>,
+    pub(crate) matrix: Option<ValidMatrix>,
     pub(crate) image: Option<Template>,
     pub(crate) working_dir: Option<Template>,
     pub(crate) node_selector: Vec<(String, Template)>,
@@ -71,6 +75,18 @@ pub(crate) struct ValidJob {
     pub(crate) steps: Vec<ValidStep>,
     /// Names and values of the outputs.
     pub(crate) outputs: Vec<(String, Template)>,
+}
+
+/// A matrix that can be built.
+#[derive(Clone, Debug)]
+pub(crate) struct ValidMatrix {
+    pub(crate) spec: crds::Matrix,
+    /// For each axis its `from`, if it has one.
+    pub(crate) sources: Vec<Option<Items>>,
+    /// The combinations, when no axis has a `from`.
+    pub(crate) fixed: Option<Vec<Combination>>,
+    pub(crate) max_parallel: Option<usize>,
+    pub(crate) fail_fast: bool,
 }
 
 /// A step that can be run.

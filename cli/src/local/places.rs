@@ -129,7 +129,7 @@ impl Places {
         let sources = self.sources(&spec.env_from).map_err(Trouble::Missing)?;
         let attempt = match spec.key.attempt {
             1 => spec.key.job.clone(),
-            more => format!("{}.{more}", spec.key.job),
+            more => format!("{}@{more}", spec.key.job),
         };
         let no_disk =
             |error: io::Error| Trouble::Disk(format!("cannot make the job's directory: {error}"));

@@ -253,23 +253,36 @@ impl Found {
         if let Some(any) = any
             && !any.iter().any(|branch| fits(branch, value))
         {
-            self.add(
-                path,
-                "must validate at least one schema (anyOf)",
+            let remedy = required(any).unwrap_or_else(|| {
                 "Make default and enum fit the type: text for string (in quotes if it looks \
-                 like a number), a whole number for integer, true or false for boolean.",
-            );
+                 like a number), a whole number for integer, true or false for boolean."
+                    .to_owned()
+            });
+            self.add(path, "must validate at least one schema (anyOf)", remedy);
         }
         if let Some(not) = schema.get("not")
             && fits(not, value)
         {
-            self.add(
-                path,
-                "must not validate the schema (not)",
-                "Write another value.",
-            );
+            let remedy = required(std::slice::from_ref(not));
+            let remedy = remedy.unwrap_or_else(|| "Write another value.".to_owned());
+            self.add(path, "must not validate the schema (not)", remedy);
         }
     }
+}
+
+/// What to do about branches that only say which fields must be there.
+fn required(branches: &[Value]) -> Option<String> {
+    let names = branches
+        .iter()
+        .map(|branch| branch.get("required")?.as_array());
+    let names: Vec<_> = names
+        .collect::<Option<Vec<_>>>()?
+        .into_iter()
+        .flatten()
+        .collect();
+    let names = names.into_iter().filter_map(Value::as_str);
+    let names = names.collect::<Vec<_>>().join(" and ");
+    Some(format!("Set exactly one of {names}."))
 }
 
 /// Branches never carry types or field lists of their own, so nothing in them is unknown.

@@ -73,7 +73,7 @@ impl Type {
     }
 
     /// The type of what is one of two.
-    pub(super) fn or(self, other: Self) -> Self {
+    pub(crate) fn or(self, other: Self) -> Self {
         if self == other { self } else { Self::Any }
     }
 

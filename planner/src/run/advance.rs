@@ -11,7 +11,7 @@ use super::outcome::{Attempt, Judgement, job_timed_out, judge};
 use super::plan::{Action, CancelReason};
 use super::reason::JobReason;
 use super::stop::Stop;
-use super::turn::Turn;
+use super::turn::{Inputs, Turn};
 use crate::expression::{Status, StepValues, Uses};
 use crate::validate::ValidPipeline;
 
@@ -26,7 +26,7 @@ pub(super) fn advance(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize)
     }
     let status = &turn.status.jobs[job];
     let attempt = Attempt {
-        job: &pipeline.jobs[job],
+        job: turn.job_of(pipeline, job),
         state: status.state,
         assigned: status
             .start_time
@@ -34,7 +34,7 @@ pub(super) fn advance(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize)
             .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
         place: turn.place(job).map(|place| &place.phase),
         agent,
-        stop: Stop::of(turn),
+        stop: Stop::of_entry(turn, pipeline, job),
         settings: turn.settings(),
     };
     match judge(&attempt) {
@@ -108,13 +108,14 @@ fn outputs(
     pipeline: &ValidPipeline,
     job: usize,
 ) -> Result<Vec<NamedValue>, Ending> {
-    let declared = &pipeline.jobs[job].outputs;
+    let valid = turn.job_of(pipeline, job);
+    let declared = &valid.outputs;
     if declared.is_empty() {
         return Ok(Vec::new());
     }
     let result = turn.agent(job).and_then(|agent| agent.result.as_ref());
     let written = result.map_or(&[][..], |result| &result.outputs);
-    let steps = pipeline.jobs[job].spec.steps.iter().map(|step| StepValues {
+    let steps = valid.spec.steps.iter().map(|step| StepValues {
         name: &step.name,
         outputs: written
             .iter()
@@ -123,9 +124,16 @@ fn outputs(
             .collect(),
     });
     let none = Uses::default();
-    let uses = pipeline.jobs[job].uses.as_ref().unwrap_or(&none);
-    let status = Status::default();
-    let evaluator = turn.evaluator(pipeline, job, uses, status, steps.collect());
+    let evaluator = turn.evaluator(
+        pipeline,
+        Inputs {
+            job: turn.layout.job(job),
+            matrix: &turn.status.jobs[job].matrix,
+            uses: valid.uses.as_ref().unwrap_or(&none),
+            status: Status::default(),
+            steps: steps.collect(),
+        },
+    );
     let mut outputs = Vec::new();
     for (name, template) in declared {
         let value = template.evaluate(&evaluator).map_err(|error| {

@@ -6,17 +6,15 @@ use crds::{FailureClass, JobState, JobStatus};
 use super::conditions;
 use super::ending::Ending;
 use super::reason::{JobReason, STOPPING};
-use super::turn::Turn;
+use super::turn::{Inputs, Turn};
 use crate::expression::Status;
 use crate::validate::{ValidJob, ValidPipeline};
 
 /// Decides about a job of the graph; none when it is to start.
 pub(super) fn of_job(turn: &Turn<'_>, pipeline: &ValidPipeline, job: usize) -> Option<Ending> {
-    let needs = pipeline.graph.needs(job);
-    let blocker = needs
-        .iter()
-        .map(|need| &turn.status.jobs[*need])
-        .find(|need| !has_succeeded(need));
+    let needs = pipeline.graph.needs(job).iter();
+    let mut needs = needs.flat_map(|need| turn.group(*need));
+    let blocker = needs.find(|need| !has_succeeded(need));
     let valid = &pipeline.jobs[job];
     if let Some(need) = blocker
         && implies_success(valid)
@@ -25,10 +23,8 @@ pub(super) fn of_job(turn: &Turn<'_>, pipeline: &ValidPipeline, job: usize) -> O
     }
     valid.when.as_ref()?;
     let reaches = pipeline.graph.reaches(job);
-    let before = turn.status.jobs.iter().zip(reaches);
-    let failure = before
-        .filter(|(_, reached)| *reached)
-        .any(|(job, _)| has_failed(job));
+    let before = (0..reaches.len()).filter(|other| reaches[*other]);
+    let failure = before.flat_map(|other| turn.group(other)).any(has_failed);
     let status = Status {
         success: blocker.is_none(),
         failure,
@@ -67,6 +63,20 @@ pub(super) fn has_failed(job: &JobStatus) -> bool {
     job.state == JobState::Failed && !job.tolerated
 }
 
+/// The one result of a job that may have a matrix: the worst, and `Skipped` only if all are.
+pub(super) fn result(group: &[JobStatus]) -> JobState {
+    let worst = [JobState::Failed, JobState::Cancelled, JobState::Succeeded];
+    let is_there = |state: &JobState| group.iter().any(|entry| entry.state == *state);
+    let open = group.iter().find(|entry| !entry.state.is_final());
+    match open {
+        Some(entry) => entry.state,
+        None => worst
+            .into_iter()
+            .find(is_there)
+            .unwrap_or(JobState::Skipped),
+    }
+}
+
 /// How a job is skipped that needs one that did not succeed.
 pub(super) fn needs_not_succeeded(need: &JobStatus) -> Ending {
     let message = format!(
@@ -85,7 +95,16 @@ fn by_condition(
     status: Status,
 ) -> Option<Ending> {
     let when = pipeline.jobs[job].when.as_ref()?;
-    let evaluator = turn.evaluator(pipeline, job, when.uses(), status, Vec::new());
+    let evaluator = turn.evaluator(
+        pipeline,
+        Inputs {
+            job,
+            matrix: &[],
+            uses: when.uses(),
+            status,
+            steps: Vec::new(),
+        },
+    );
     match when.evaluate(&evaluator) {
         Ok(true) => None,
         Ok(false) => {

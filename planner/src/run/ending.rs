@@ -56,7 +56,7 @@ impl Ending {
 impl Turn<'_> {
     /// Ends a job. A job ends once: a final state never changes.
     pub(super) fn end_job(&mut self, pipeline: &ValidPipeline, job: usize, ending: Ending) {
-        let tolerates = pipeline.jobs[job].spec.continue_on_error;
+        let tolerates = self.job_of(pipeline, job).spec.continue_on_error;
         self.close_job(job, tolerates, ending);
     }
 

@@ -128,7 +128,7 @@ pub(super) fn ended(attempt: &Attempt<'_>, ending: Ending) -> Judgement {
 
 /// In a run that is being stopped a lost place is what was wanted.
 fn stopped_or(attempt: &Attempt<'_>, ending: Ending) -> Ending {
-    match attempt.stop.filter(|_| !attempt.job.is_finally) {
+    match attempt.stop {
         Some(stop) => stop.ending(&ending.message),
         None => ending,
     }
@@ -233,12 +233,8 @@ fn step_failed(attempt: &Attempt<'_>, agent: &AgentFact, result: &JobResult) -> 
 
 /// The agent was stopped: by the run's stop, by the job's own limit, or with its place.
 fn by_interruption(attempt: &Attempt<'_>, result: &JobResult) -> Judgement {
-    if let Some(stop) = attempt.stop.filter(|_| !attempt.job.is_finally) {
-        return Judgement::Ended(stop.ending(if stop.is_timeout {
-            "stopped: the run ran out of its time"
-        } else {
-            "stopped: the run was cancelled"
-        }));
+    if let Some(stop) = attempt.stop {
+        return Judgement::Ended(stop.ending(&format!("stopped: {}", stop.why())));
     }
     if result.outcome == JobOutcome::Cancelled && attempt.was_stopped_by_limit() {
         return Judgement::Ended(job_timed_out(attempt));

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use crds::{EnvSource, FailureClass, Job, PodOptions};
+use crds::{EnvSource, FailureClass, JobStatus, PodOptions};
 
 use super::ending::Ending;
 use super::plan::{EnvEntry, EnvFrom, EnvValue, OfferSpec, PlaceSpec, StepOffer, StepRuns};
 use super::reason::JobReason;
-use super::turn::Turn;
-use crate::expression::{Evaluator, Status, Template};
+use super::turn::{Inputs, Turn};
+use crate::expression::{Evaluator, Status, Template, Uses};
 use crate::names;
 use crate::validate::{ValidEnvValue, ValidJob, ValidPipeline, ValidStep};
 
@@ -33,7 +33,7 @@ pub(super) fn build_place(
     pipeline: &ValidPipeline,
     job: usize,
 ) -> Result<PlaceSpec, Ending> {
-    let valid = &pipeline.jobs[job];
+    let valid = turn.job_of(pipeline, job);
     let snapshot = turn.status.pipeline.as_ref();
     let pool = valid
         .spec
@@ -82,22 +82,39 @@ pub(super) fn build_place(
 struct JobTexts<'t> {
     turn: &'t Turn<'t>,
     pipeline: &'t ValidPipeline,
-    job: usize,
+    entry: usize,
+    uses: Option<&'t Uses>,
     evaluator: Option<Evaluator>,
 }
 
-fn values<'t>(turn: &'t Turn<'_>, pipeline: &'t ValidPipeline, job: usize) -> JobTexts<'t> {
-    let uses = pipeline.jobs[job].uses.as_ref();
-    let evaluator = |uses| turn.evaluator(pipeline, job, uses, Status::default(), Vec::new());
-    JobTexts {
+fn values<'t>(turn: &'t Turn<'_>, pipeline: &'t ValidPipeline, entry: usize) -> JobTexts<'t> {
+    let uses = turn.job_of(pipeline, entry).uses.as_ref();
+    let mut texts = JobTexts {
         turn,
         pipeline,
-        job,
-        evaluator: uses.map(evaluator),
-    }
+        entry,
+        uses,
+        evaluator: None,
+    };
+    texts.evaluator = uses.map(|uses| texts.after(uses, Status::default()));
+    texts
 }
 
 impl JobTexts<'_> {
+    /// An evaluator for the time after steps that ended like this.
+    fn after(&self, uses: &Uses, status: Status) -> Evaluator {
+        self.turn.evaluator(
+            self.pipeline,
+            Inputs {
+                job: self.turn.layout.job(self.entry),
+                matrix: &self.turn.status.jobs[self.entry].matrix,
+                uses,
+                status,
+                steps: Vec::new(),
+            },
+        )
+    }
+
     fn text(&self, what: &str, template: &Template) -> Result<String, Ending> {
         let value = match (&self.evaluator, template.plain()) {
             (_, Some(text)) => Ok(text.to_owned()),
@@ -115,15 +132,11 @@ impl JobTexts<'_> {
 
     /// A step's condition, for each way in which the steps before can have gone.
     fn runs(&self, step: &ValidStep) -> Result<StepRuns, Ending> {
-        let (Some(when), Some(_)) = (&step.when, &self.evaluator) else {
+        let (Some(when), Some(uses)) = (&step.when, self.uses) else {
             return Ok(StepRuns::default());
         };
-        let uses = self.pipeline.jobs[self.job].uses.as_ref();
-        let uses = uses.expect("a condition uses something, if only nothing");
         let after = |status| {
-            let evaluator = self
-                .turn
-                .evaluator(self.pipeline, self.job, uses, status, Vec::new());
+            let evaluator = self.after(uses, status);
             let value = when.evaluate(&evaluator);
             value.map_err(|error| expression_failed(&format!("`when`: {error}")))
         };
@@ -159,7 +172,7 @@ pub(super) fn build_offer(
     pipeline: &ValidPipeline,
     job: usize,
 ) -> Result<OfferSpec, Ending> {
-    let valid = &pipeline.jobs[job];
+    let valid = turn.job_of(pipeline, job);
     let values = values(turn, pipeline, job);
     let sources = sources(valid);
     let steps = valid.spec.steps.iter().zip(&valid.steps);
@@ -192,17 +205,17 @@ pub(super) fn build_offer(
         steps: steps.collect::<Result<_, Ending>>()?,
         timeout: valid.timeout.unwrap_or(turn.settings().job_timeout),
         workdir: workdir.unwrap_or_default(),
-        base_env: base_env(turn, &valid.spec, turn.status.jobs[job].attempt),
+        base_env: base_env(turn, &turn.status.jobs[job]),
     })
 }
 
-fn base_env(turn: &Turn<'_>, job: &Job, attempt: u32) -> Vec<EnvEntry> {
+fn base_env(turn: &Turn<'_>, job: &JobStatus) -> Vec<EnvEntry> {
     let pipeline = turn
         .status
         .pipeline
         .as_ref()
         .map_or("", |snapshot| &snapshot.name);
-    let attempt = attempt.to_string();
+    let attempt = job.attempt.to_string();
     let source = turn.source();
     let pull_request = match source.pull_request {
         0 => String::new(),

@@ -62,6 +62,8 @@ reasons! {
         WaitingForJobs,
         /// The run is suspended.
         Suspended,
+        /// As many jobs of its matrix run as may.
+        WaitingForMatrix,
         /// All places of its Runner are taken.
         WaitingForRunner,
         /// Its Runner does not exist.
@@ -98,6 +100,12 @@ reasons! {
         RunTimedOut,
         /// The run was cancelled.
         Cancelled,
+        /// Its matrix has no combination.
+        MatrixEmpty,
+        /// Its matrix cannot be built.
+        MatrixFailed,
+        /// Another job of its matrix failed.
+        FailFast,
         /// Its `when` is false.
         WhenFalse,
         /// A job that it needs did not succeed.

@@ -5,6 +5,7 @@ use crds::{FailureClass, JobState, JobStatus, StepState, StepStatus};
 
 use super::condition::{self, has_succeeded, implies_success};
 use super::ending::Ending;
+use super::matrix;
 use super::place::{build_offer, build_place, place_name};
 use super::plan::Action;
 use super::reason::JobReason;
@@ -14,12 +15,12 @@ use crate::validate::ValidPipeline;
 /// Goes through the jobs in the order of the graph, so that one turn carries a failure to the end.
 pub(super) fn jobs(turn: &mut Turn<'_>, pipeline: &ValidPipeline) {
     for &job in pipeline.graph.order() {
-        if turn.status.jobs[job].state != JobState::Pending {
+        if !has_pending(turn, job) {
             continue;
         }
         let needs = || {
             let needs = pipeline.graph.needs(job).iter();
-            needs.map(|need| &turn.status.jobs[*need])
+            needs.flat_map(|need| turn.group(*need))
         };
         let is_blocked = |need: &&JobStatus| need.state.is_final() && !has_succeeded(need);
         let blocker = needs().find(is_blocked);
@@ -27,61 +28,105 @@ pub(super) fn jobs(turn: &mut Turn<'_>, pipeline: &ValidPipeline) {
             && implies_success(&pipeline.jobs[job])
         {
             let ending = condition::needs_not_succeeded(need);
-            turn.end_job(pipeline, job, ending);
+            end_pending(turn, pipeline, job, &ending);
         } else if needs().any(|need| !need.state.is_final()) {
-            wait(turn, job, JobReason::WaitingForNeeds, None);
+            wait_all(turn, job, JobReason::WaitingForNeeds);
         } else if let Some(ending) = condition::of_job(turn, pipeline, job) {
-            turn.end_job(pipeline, job, ending);
+            end_pending(turn, pipeline, job, &ending);
         } else {
-            start(turn, pipeline, job);
+            start_all(turn, pipeline, job);
         }
     }
 }
 
 /// `finally` jobs start together when all other jobs have ended.
 pub(super) fn finally_jobs(turn: &mut Turn<'_>, pipeline: &ValidPipeline) {
-    let main = pipeline.spec.jobs.len();
-    let all_ended = turn.status.jobs[..main]
-        .iter()
-        .all(|job| job.state.is_final());
-    for job in main..turn.status.jobs.len() {
-        if turn.status.jobs[job].state != JobState::Pending {
+    let mut main = turn.status.jobs.iter().filter(|entry| !entry.is_finally);
+    let all_ended = main.all(|entry| entry.state.is_final());
+    for job in pipeline.spec.jobs.len()..pipeline.jobs.len() {
+        if !has_pending(turn, job) {
             continue;
         }
         if !all_ended {
-            wait(turn, job, JobReason::WaitingForJobs, None);
+            wait_all(turn, job, JobReason::WaitingForJobs);
         } else if let Some(ending) = condition::of_finally(turn, pipeline, job) {
-            turn.end_job(pipeline, job, ending);
+            end_pending(turn, pipeline, job, &ending);
         } else {
-            start(turn, pipeline, job);
+            start_all(turn, pipeline, job);
         }
     }
 }
 
-fn start(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize) {
+fn has_pending(turn: &Turn<'_>, job: usize) -> bool {
+    let mut group = turn.group(job).iter();
+    group.any(|entry| entry.state == JobState::Pending)
+}
+
+fn pending(turn: &Turn<'_>, job: usize) -> Vec<usize> {
+    let is_pending = |entry: &usize| turn.status.jobs[*entry].state == JobState::Pending;
+    turn.layout.entries(job).filter(is_pending).collect()
+}
+
+fn end_pending(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize, ending: &Ending) {
+    for entry in pending(turn, job) {
+        turn.end_job(pipeline, entry, ending.clone());
+    }
+}
+
+fn wait_all(turn: &mut Turn<'_>, job: usize, reason: JobReason) {
+    for entry in pending(turn, job) {
+        wait(turn, entry, reason, None);
+    }
+}
+
+/// Starts the waiting entries of a job, as many as its matrix lets run at once.
+fn start_all(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize) {
     // A cancelled run is to end: suspending does not keep its `finally` jobs.
     let spec = &turn.observed.run.spec;
     if spec.suspend && !spec.cancel {
-        return wait(turn, job, JobReason::Suspended, None);
+        return wait_all(turn, job, JobReason::Suspended);
     }
-    let runner = pipeline.jobs[job].spec.runner.clone();
+    if let Err(ending) = matrix::expand(turn, pipeline, job) {
+        return end_pending(turn, pipeline, job, &ending);
+    }
+    let most = pipeline.jobs[job]
+        .matrix
+        .as_ref()
+        .and_then(|m| m.max_parallel);
+    let most = most.unwrap_or(usize::MAX);
+    let is_active = |state| matches!(state, JobState::Starting | JobState::Running);
+    let group = turn.group(job).iter();
+    let mut active = group.filter(|entry| is_active(entry.state)).count();
+    for entry in pending(turn, job) {
+        if active >= most {
+            let message = format!("{most} jobs of its matrix run, and more may not");
+            wait(turn, entry, JobReason::WaitingForMatrix, Some(message));
+            continue;
+        }
+        start(turn, pipeline, entry);
+        active += usize::from(is_active(turn.status.jobs[entry].state));
+    }
+}
+
+fn start(turn: &mut Turn<'_>, pipeline: &ValidPipeline, entry: usize) {
+    let runner = turn.job_of(pipeline, entry).spec.runner.clone();
     if let Some(runner) = &runner
-        && !has_room(turn, pipeline, job, runner)
+        && !has_room(turn, pipeline, entry, runner)
     {
         return;
     }
-    match assign(turn, pipeline, job) {
+    match assign(turn, pipeline, entry) {
         Ok(()) => {
             if let Some(free) = runner.and_then(|runner| turn.free.get_mut(runner.as_str())) {
                 *free -= 1;
             }
         }
-        Err(ending) => turn.end_job(pipeline, job, ending),
+        Err(ending) => turn.end_job(pipeline, entry, ending),
     }
 }
 
 /// A Runner that does not exist is waited for as long as a Pipeline, from the run's start on.
-fn has_room(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize, runner: &str) -> bool {
+fn has_room(turn: &mut Turn<'_>, pipeline: &ValidPipeline, entry: usize, runner: &str) -> bool {
     let pool = turn.pool(runner);
     if pool.is_none_or(|pool| pool.spec.is_none()) {
         if !turn.settings().images_required {
@@ -95,64 +140,66 @@ fn has_room(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize, runner: &
             .map_or(turn.now, |time| time.0);
         if turn.is_over(since, turn.settings().missing_config_grace) {
             let (reason, class) = (JobReason::RunnerNotFound, FailureClass::Configuration);
-            turn.end_job(pipeline, job, Ending::failed(reason, class, message));
+            turn.end_job(pipeline, entry, Ending::failed(reason, class, message));
         } else {
-            wait(turn, job, JobReason::RunnerNotFound, Some(message));
+            wait(turn, entry, JobReason::RunnerNotFound, Some(message));
         }
         return false;
     }
     if turn.free.get(runner) == Some(&0) {
         let message = format!("all places of the Runner `{runner}` are taken");
-        wait(turn, job, JobReason::WaitingForRunner, Some(message));
+        wait(turn, entry, JobReason::WaitingForRunner, Some(message));
         return false;
     }
     true
 }
 
 /// Writes the next attempt into the status and makes its place and offer.
-fn assign(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize) -> Result<(), Ending> {
+fn assign(turn: &mut Turn<'_>, pipeline: &ValidPipeline, entry: usize) -> Result<(), Ending> {
     let start_time = turn.time();
-    let before = turn.status.jobs[job].clone();
-    let status = &mut turn.status.jobs[job];
+    let before = turn.status.jobs[entry].clone();
+    let status = &mut turn.status.jobs[entry];
     status.attempt += 1;
     status.fence += 1;
-    let built = build_place(turn, pipeline, job)
-        .and_then(|place| Ok((place, build_offer(turn, pipeline, job)?)));
+    let built = build_place(turn, pipeline, entry)
+        .and_then(|place| Ok((place, build_offer(turn, pipeline, entry)?)));
     let (place, offer) = match built {
         Ok(built) => built,
         Err(ending) => {
             // Nothing was assigned, so nothing may look like it.
-            turn.status.jobs[job] = before;
+            turn.status.jobs[entry] = before;
             return Err(ending);
         }
     };
-    let pod = Some(place_name(turn, job));
-    let spec = &pipeline.jobs[job].spec;
-    let status = &mut turn.status.jobs[job];
+    let pod = Some(place_name(turn, entry));
+    let job = turn.job_of(pipeline, entry);
+    let status = &mut turn.status.jobs[entry];
     status.state = JobState::Starting;
     status.reason = Some(JobReason::PodStarting.as_str().to_owned());
     status.message = None;
     status.pod = pod;
-    status.runner = spec.runner.clone();
+    status.runner = job.spec.runner.clone();
     status.start_time = start_time;
     let pending = |name: &String| StepStatus {
         name: name.clone(),
         state: StepState::Pending,
         ..StepStatus::default()
     };
-    status.steps = spec.steps.iter().map(|step| pending(&step.name)).collect();
+    let steps = job.spec.steps.iter();
+    status.steps = steps.map(|step| pending(&step.name)).collect();
+    let name = status.name.clone();
     turn.steps.push(Action::CreatePlace(Box::new(place)));
-    turn.offers.insert(job, offer);
+    turn.offers.insert(name, offer);
     // Should nothing be heard of the place, the plan looks again when its time is over.
-    let limit = pipeline.jobs[job]
+    let limit = job
         .pending_timeout
         .unwrap_or(turn.settings().pending_timeout);
     turn.is_over(turn.now, limit);
     Ok(())
 }
 
-fn wait(turn: &mut Turn<'_>, job: usize, reason: JobReason, message: Option<String>) {
-    let status = &mut turn.status.jobs[job];
+fn wait(turn: &mut Turn<'_>, entry: usize, reason: JobReason, message: Option<String>) {
+    let status = &mut turn.status.jobs[entry];
     status.reason = Some(reason.as_str().to_owned());
     status.message = message;
 }

@@ -1,7 +1,7 @@
 //! The beginning of a run: which pipeline it runs, with which parameters, or why it can't.
 //! Must not start jobs.
 
-use crds::{JobState, JobStatus, ResolvedPipeline};
+use crds::ResolvedPipeline;
 use jiff::Timestamp;
 
 use super::observed::PipelineFact;
@@ -35,7 +35,7 @@ pub(super) fn resolve(turn: &mut Turn<'_>) -> Resolved {
         Ok(pipeline) => pipeline,
         Err(problems) => return invalid(RunReason::InvalidPipeline, &problems),
     };
-    align_jobs(turn, &pipeline);
+    turn.align_jobs(&pipeline);
     if turn.status.start_time.is_none() {
         turn.status.start_time = turn.time();
         let name = &turn
@@ -46,7 +46,7 @@ pub(super) fn resolve(turn: &mut Turn<'_>) -> Resolved {
             .name;
         let message = format!(
             "pipeline `{name}` started: {}",
-            count(pipeline.jobs.len(), "job")
+            count(turn.status.jobs.len(), "job")
         );
         turn.event(EventType::Normal, "Started", message);
     }
@@ -145,26 +145,6 @@ fn invalid(reason: RunReason, problems: &[Problem]) -> Resolved {
         reason,
         message: lines.join("\n"),
     }
-}
-
-/// One entry for each job, in the pipeline's order: the indexes of the pipeline hold in the status.
-fn align_jobs(turn: &mut Turn<'_>, pipeline: &ValidPipeline) {
-    let mut known = std::mem::take(&mut turn.status.jobs);
-    turn.status.jobs = pipeline
-        .jobs
-        .iter()
-        .map(
-            |job| match known.iter().position(|status| status.name == job.spec.name) {
-                Some(i) => known.swap_remove(i),
-                None => JobStatus {
-                    name: job.spec.name.clone(),
-                    is_finally: job.is_finally,
-                    state: JobState::Pending,
-                    ..JobStatus::default()
-                },
-            },
-        )
-        .collect();
 }
 
 /// A number with its noun.

@@ -1,9 +1,10 @@
-//! Stops a run: after a cancel, or when its time is over.
-//! Must not touch `finally` jobs: they run in any case.
+//! Stops a run after a cancel or when its time is over, and a matrix in which a job has failed.
+//! Must not stop `finally` jobs with their run: they run in any case.
 
 use crds::{FailureClass, JobState};
 use jiff::Timestamp;
 
+use super::condition::has_failed;
 use super::conditions;
 use super::ending::Ending;
 use super::plan::{Action, CancelReason};
@@ -12,39 +13,73 @@ use super::turn::Turn;
 use crate::duration;
 use crate::validate::ValidPipeline;
 
-/// Why and since when a run is being stopped.
+/// Why a job is being stopped.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Cause {
+    Cancelled,
+    RunTimedOut,
+    /// Another job of its matrix failed.
+    FailFast,
+}
+
+/// Why and since when a run, or one of its jobs, is being stopped.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stop {
-    pub(super) is_timeout: bool,
+    cause: Cause,
     since: Timestamp,
 }
 
 impl Stop {
-    /// The stop that an earlier turn decided.
-    pub(super) fn of(turn: &Turn<'_>) -> Option<Self> {
+    /// The stop of the run that an earlier turn decided.
+    fn of_run(turn: &Turn<'_>) -> Option<Self> {
         let condition = conditions::find(&turn.status, STOPPING)?;
+        let is_timeout = condition.reason == RunReason::TimedOut.as_str();
+        let (cause, since) = (Cause::RunTimedOut, condition.last_transition_time.0);
         Some(Self {
-            is_timeout: condition.reason == RunReason::TimedOut.as_str(),
-            since: condition.last_transition_time.0,
+            cause: if is_timeout { cause } else { Cause::Cancelled },
+            since,
         })
+    }
+
+    /// The stop of a matrix in which a job has failed.
+    fn of_matrix(turn: &Turn<'_>, pipeline: &ValidPipeline, job: usize) -> Option<Self> {
+        let matrix = pipeline.jobs[job].matrix.as_ref()?;
+        if !matrix.fail_fast {
+            return None;
+        }
+        let failed = turn.group(job).iter().filter(|entry| has_failed(entry));
+        let since = failed
+            .filter_map(|entry| Some(entry.end_time.as_ref()?.0))
+            .min()?;
+        let cause = Cause::FailFast;
+        Some(Self { cause, since })
+    }
+
+    /// The stop of one entry, by its run or its matrix.
+    pub(super) fn of_entry(
+        turn: &Turn<'_>,
+        pipeline: &ValidPipeline,
+        entry: usize,
+    ) -> Option<Self> {
+        let of_run = Self::of_run(turn).filter(|_| !turn.status.jobs[entry].is_finally);
+        of_run.or_else(|| Self::of_matrix(turn, pipeline, turn.layout.job(entry)))
     }
 
     /// How a job ends that is stopped.
     pub(super) fn ending(self, message: &str) -> Ending {
-        if self.is_timeout {
-            let class = Some(FailureClass::Timeout);
-            Ending::new(JobState::Cancelled, JobReason::RunTimedOut, class, message)
-        } else {
-            let class = Some(FailureClass::Cancelled);
-            Ending::new(JobState::Cancelled, JobReason::Cancelled, class, message)
-        }
+        let (reason, class) = match self.cause {
+            Cause::RunTimedOut => (JobReason::RunTimedOut, FailureClass::Timeout),
+            Cause::Cancelled => (JobReason::Cancelled, FailureClass::Cancelled),
+            Cause::FailFast => (JobReason::FailFast, FailureClass::Cancelled),
+        };
+        Ending::new(JobState::Cancelled, reason, Some(class), message)
     }
 
-    fn why(self) -> &'static str {
-        if self.is_timeout {
-            "the run ran out of its time"
-        } else {
-            "the run was cancelled"
+    pub(super) fn why(self) -> &'static str {
+        match self.cause {
+            Cause::RunTimedOut => "the run ran out of its time",
+            Cause::Cancelled => "the run was cancelled",
+            Cause::FailFast => "another job of its matrix failed",
         }
     }
 }
@@ -59,23 +94,44 @@ pub(super) fn apply(turn: &mut Turn<'_>, pipeline: &ValidPipeline) {
     if !open {
         return;
     }
-    let Some(stop) = Stop::of(turn).or_else(|| decide(turn, pipeline)) else {
+    let Some(stop) = Stop::of_run(turn).or_else(|| decide(turn, pipeline)) else {
         return;
     };
-    for job in 0..pipeline.spec.jobs.len() {
-        let status = &turn.status.jobs[job];
-        match status.state {
-            JobState::Pending => {
-                let message = format!("not started: {}", stop.why());
-                turn.end_job(pipeline, job, stop.ending(&message));
-            }
-            JobState::Starting => {
-                let message = format!("stopped before its first step: {}", stop.why());
-                turn.end_job(pipeline, job, stop.ending(&message));
-            }
-            JobState::Running => stop_running(turn, pipeline, job, stop),
-            JobState::Succeeded | JobState::Failed | JobState::Skipped | JobState::Cancelled => {}
+    for entry in 0..turn.status.jobs.len() {
+        if !turn.status.jobs[entry].is_finally {
+            stop_entry(turn, pipeline, entry, stop);
         }
+    }
+}
+
+/// Stops what is left of each matrix in which a job has failed.
+pub(super) fn fail_fast(turn: &mut Turn<'_>, pipeline: &ValidPipeline) {
+    let run_stops = Stop::of_run(turn).is_some();
+    for job in 0..pipeline.jobs.len() {
+        if run_stops && !pipeline.jobs[job].is_finally {
+            continue;
+        }
+        let Some(stop) = Stop::of_matrix(turn, pipeline, job) else {
+            continue;
+        };
+        for entry in turn.layout.entries(job) {
+            stop_entry(turn, pipeline, entry, stop);
+        }
+    }
+}
+
+fn stop_entry(turn: &mut Turn<'_>, pipeline: &ValidPipeline, entry: usize, stop: Stop) {
+    match turn.status.jobs[entry].state {
+        JobState::Pending => {
+            let message = format!("not started: {}", stop.why());
+            turn.end_job(pipeline, entry, stop.ending(&message));
+        }
+        JobState::Starting => {
+            let message = format!("stopped before its first step: {}", stop.why());
+            turn.end_job(pipeline, entry, stop.ending(&message));
+        }
+        JobState::Running => stop_running(turn, pipeline, entry, stop),
+        JobState::Succeeded | JobState::Failed | JobState::Skipped | JobState::Cancelled => {}
     }
 }
 
@@ -94,7 +150,7 @@ fn decide(turn: &mut Turn<'_>, pipeline: &ValidPipeline) -> Option<Stop> {
         return None;
     };
     conditions::set(turn, STOPPING, "True", reason, message);
-    Stop::of(turn)
+    Stop::of_run(turn)
 }
 
 fn stop_running(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize, stop: Stop) {
@@ -107,7 +163,7 @@ fn stop_running(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize, stop:
         );
         return turn.end_job(pipeline, job, stop.ending(&message));
     }
-    let reason = if stop.is_timeout {
+    let reason = if stop.cause == Cause::RunTimedOut {
         CancelReason::RunTimeout
     } else {
         CancelReason::Cancelled

@@ -1,17 +1,21 @@
 //! The state of one call of `plan`: what is known, and what has been decided so far.
 //! Must not decide anything itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use crds::{JobStatus, NamedValue, PipelineRunStatus};
+use crds::{JobStatus, NamedValue, ParamValue, PipelineRunStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::condition;
+use super::layout::Layout;
 use super::observed::{AgentFact, JobKey, Observed, PlaceFact, PlacePhase, PoolFact, Settings};
 use super::plan::{Action, Event, EventType, OfferSpec, Plan};
-use crate::expression::{Evaluator, JobValues, Source, Status, StepValues, Uses, Values};
-use crate::validate::ValidPipeline;
+use crate::expression::{
+    Evaluator, JobValues, MatrixValues, Source, Status, StepValues, Uses, Values,
+};
+use crate::validate::{ValidJob, ValidPipeline};
 
 /// One turn of planning.
 pub(super) struct Turn<'a> {
@@ -23,8 +27,12 @@ pub(super) struct Turn<'a> {
     pub(super) events: Vec<Event>,
     /// Places that pools still have.
     pub(super) free: BTreeMap<&'a str, u32>,
-    /// Offers that are made for the attempts of this turn, by index of the job.
-    pub(super) offers: BTreeMap<usize, OfferSpec>,
+    /// Offers that are made for the attempts of this turn, by name of the job.
+    pub(super) offers: BTreeMap<String, OfferSpec>,
+    /// Which entries of the status belong to which job.
+    pub(super) layout: Layout,
+    places: HashMap<(&'a str, u32), &'a PlaceFact>,
+    agents: HashMap<(&'a str, u32, u64), &'a AgentFact>,
     wake: Option<Timestamp>,
 }
 
@@ -34,6 +42,10 @@ impl<'a> Turn<'a> {
             .pools
             .iter()
             .filter_map(|pool| Some((pool.name.as_str(), pool.free?)));
+        let places = observed.places.iter();
+        let places = places.map(|place| ((place.job.as_str(), place.attempt), place));
+        let agents = observed.agents.iter();
+        let agents = agents.map(|a| ((a.job.as_str(), a.attempt, a.fence), a));
         Self {
             observed,
             now,
@@ -42,6 +54,9 @@ impl<'a> Turn<'a> {
             events: Vec::new(),
             free: free.collect(),
             offers: BTreeMap::new(),
+            layout: Layout::default(),
+            places: places.collect(),
+            agents: agents.collect(),
             wake: None,
         }
     }
@@ -136,59 +151,50 @@ impl<'a> Turn<'a> {
     /// The place of a job's current attempt.
     pub(super) fn place(&self, job: usize) -> Option<&'a PlaceFact> {
         let job = &self.status.jobs[job];
-        let same = |place: &&PlaceFact| place.job == job.name && place.attempt == job.attempt;
-        self.observed.places.iter().find(same)
+        self.places.get(&(job.name.as_str(), job.attempt)).copied()
     }
 
     /// What the hub knows of a job's current attempt.
     pub(super) fn agent(&self, job: usize) -> Option<&'a AgentFact> {
         let job = &self.status.jobs[job];
-        self.observed.agents.iter().find(|agent| {
-            agent.job == job.name && agent.attempt == job.attempt && agent.fence == job.fence
-        })
+        let key = (job.name.as_str(), job.attempt, job.fence);
+        self.agents.get(&key).copied()
     }
 
     pub(super) fn pool(&self, name: &str) -> Option<&'a PoolFact> {
         self.observed.pools.iter().find(|pool| pool.name == name)
     }
 
-    /// Prepares expressions of a job: as much as they use, with the outputs of its own steps if it
-    /// has ended.
-    pub(super) fn evaluator(
-        &self,
-        pipeline: &ValidPipeline,
-        job: usize,
-        uses: &Uses,
-        status: Status,
-        steps: Vec<StepValues<'_>>,
-    ) -> Evaluator {
+    /// Prepares an expression: as much as it uses.
+    pub(super) fn evaluator(&self, pipeline: &ValidPipeline, inputs: Inputs<'_>) -> Evaluator {
+        let Inputs {
+            job,
+            matrix,
+            uses,
+            status,
+            steps,
+        } = inputs;
         let used: Vec<usize> = if uses.all_jobs {
             let main = pipeline.spec.jobs.len();
-            let is_known = |reaches: &[bool], other: usize| job >= main || reaches[other];
-            let reaches = match job < main {
-                true => pipeline.graph.reaches(job),
-                false => Vec::new(),
-            };
-            (0..main)
-                .filter(|other| is_known(&reaches, *other))
-                .collect()
+            let reaches = (job < main).then(|| pipeline.graph.reaches(job));
+            let is_known = |other: &usize| reaches.as_ref().is_none_or(|known| known[*other]);
+            (0..main).filter(is_known).collect()
         } else {
             let find = |name: &String| pipeline.index.get(name).copied();
             uses.jobs.iter().filter_map(find).collect()
         };
         let jobs = used
             .into_iter()
-            .map(|i| job_values(pipeline, i, &self.status.jobs[i]))
-            .collect();
+            .map(|i| job_values(&pipeline.jobs[i], self.group(i)));
         let snapshot = self.status.pipeline.as_ref();
         Evaluator::new(&Values {
             params: snapshot.map_or(&[][..], |snapshot| &snapshot.params),
-            matrix: &[],
+            matrix,
             source: self.source(),
             run: self.run_name(),
             namespace: self.namespace(),
             pipeline: snapshot.map_or("", |snapshot| &snapshot.name),
-            jobs,
+            jobs: jobs.collect(),
             steps,
             status,
         })
@@ -207,24 +213,47 @@ impl<'a> Turn<'a> {
     }
 }
 
-fn job_values<'a>(pipeline: &'a ValidPipeline, job: usize, status: &'a JobStatus) -> JobValues<'a> {
+/// What an expression is evaluated for and with.
+pub(super) struct Inputs<'i> {
+    /// Index of the job in the pipeline.
+    pub(super) job: usize,
+    pub(super) matrix: &'i [NamedValue<ParamValue>],
+    pub(super) uses: &'i Uses,
+    pub(super) status: Status,
+    /// What the job's own steps have written, if it has ended.
+    pub(super) steps: Vec<StepValues<'i>>,
+}
+
+fn job_values<'a>(job: &'a ValidJob, group: &'a [JobStatus]) -> JobValues<'a> {
+    let of_matrix = |entry: &'a JobStatus| MatrixValues {
+        values: &entry.matrix,
+        result: format!("{:?}", entry.state),
+        outputs: outputs(job, entry),
+    };
+    let has_matrix = job.matrix.is_some();
+    JobValues {
+        name: &job.spec.name,
+        result: format!("{:?}", condition::result(group)),
+        outputs: match group {
+            [entry] if !has_matrix => outputs(job, entry),
+            _ => Vec::new(),
+        },
+        matrix: has_matrix.then(|| group.iter().map(of_matrix).collect()),
+    }
+}
+
+fn outputs<'a>(job: &'a ValidJob, entry: &'a JobStatus) -> Vec<(&'a str, &'a str)> {
     let value = |name: &str| {
-        let found = status
+        let found = entry
             .outputs
             .iter()
             .find(|NamedValue { name: known, .. }| known == name);
         found.map_or("", |output| output.value.as_str())
     };
-    let outputs = &pipeline.jobs[job].outputs;
-    JobValues {
-        name: &status.name,
-        result: format!("{:?}", status.state),
-        outputs: outputs
-            .iter()
-            .map(|(name, _)| (name.as_str(), value(name)))
-            .collect(),
-        matrix: None,
-    }
+    let declared = job.outputs.iter();
+    declared
+        .map(|(name, _)| (name.as_str(), value(name)))
+        .collect()
 }
 
 impl PlacePhase {

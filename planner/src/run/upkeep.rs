@@ -21,7 +21,7 @@ pub(super) fn active_jobs(turn: &mut Turn<'_>, pipeline: &ValidPipeline) {
             continue;
         }
         // Offers made in this turn are for attempts that were assigned in it, with their place.
-        if let Some(offer) = turn.offers.remove(&job) {
+        if let Some(offer) = turn.offers.remove(&turn.status.jobs[job].name) {
             turn.steps.push(Action::Offer(Box::new(offer)));
             continue;
         }

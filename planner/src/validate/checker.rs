@@ -10,7 +10,7 @@ use super::Problem;
 use crate::duration;
 
 /// Bounds of the schema; the suite that compares both keeps them the same.
-pub(super) mod limit {
+pub(crate) mod limit {
     pub(crate) const JOBS: usize = 400;
     pub(crate) const FINALLY: usize = 16;
     pub(crate) const NEEDS: usize = 50;
@@ -30,6 +30,10 @@ pub(super) mod limit {
     pub(crate) const IMAGE: usize = 512;
     pub(crate) const SCRIPT: usize = 65_536;
     pub(crate) const CONDITION: usize = 1_024;
+    pub(crate) const AXES: usize = 8;
+    pub(crate) const MATRIX: usize = 256;
+    /// Jobs of a run, each job of a matrix counted.
+    pub(crate) const RUN_JOBS: usize = 1_000;
     pub(crate) const SHELL: usize = 16;
     pub(crate) const SHELL_WORD: usize = 1_024;
     pub(crate) const DIRECTORY: usize = 1_024;

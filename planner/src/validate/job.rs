@@ -4,26 +4,25 @@
 use crds::{EnvSource, EnvVar, Job, PodOptions, Step};
 
 use super::checker::{Checker, limit};
-use super::{Problem, ValidEnv, ValidEnvValue, ValidJob, ValidStep};
+use super::{Problem, ValidEnv, ValidEnvValue, ValidJob, ValidStep, matrix};
 use crate::expression::{Condition, Mistake, Scope, Template, Uses};
 
-/// What the expressions of a job may use.
-pub(super) struct Scopes<'a> {
-    /// In the job's `when`.
-    pub(super) condition: Scope<'a>,
-    /// Everywhere else.
-    pub(super) values: Scope<'a>,
-}
-
-/// Checks a job and makes it ready to run. `shared` is the pipeline's environment.
+/// Checks a job and makes it ready to run. Its `when` and axes know nothing of its matrix. `shared`
+/// is the pipeline's environment.
 pub(super) fn job(
     check: &mut Checker,
     path: &str,
     job: &Job,
-    scopes: &Scopes<'_>,
+    outer: &Scope<'_>,
     shared: &[ValidEnv],
 ) -> ValidJob {
-    let scope = &scopes.values;
+    let matrix_field = format!("{path}.matrix");
+    let matrix = (job.matrix.as_ref()).map(|raw| matrix::matrix(check, &matrix_field, raw, outer));
+    let axes = job.matrix.as_ref().map(matrix::names);
+    let scope = &Scope {
+        matrix: axes.as_deref(),
+        ..outer.clone()
+    };
     check.label(&format!("{path}.name"), &job.name);
     check.optional_text(
         &format!("{path}.runner"),
@@ -46,7 +45,7 @@ pub(super) fn job(
         scope,
     );
     let field = format!("{path}.when");
-    let when = condition(check, &field, &job.when, &scopes.condition);
+    let when = condition(check, &field, &job.when, outer);
     let own = env(check, &format!("{path}.env"), &job.env, scope);
     let env = merged(shared, &own);
     shell(check, &format!("{path}.shell"), &job.shell);
@@ -77,6 +76,7 @@ pub(super) fn job(
         spec: job.clone(),
         is_finally: false,
         when,
+        matrix,
         image,
         working_dir,
         node_selector,

@@ -6,8 +6,7 @@ use std::collections::HashSet;
 use crds::{Job, Param, PipelineSpec};
 
 use super::checker::{Checker, limit};
-use super::job::Scopes;
-use super::{Problem, ValidPipeline, job};
+use super::{Problem, ValidJob, ValidPipeline, job};
 use crate::expression::{JobTable, Scope, ScopeJob, Type};
 use crate::graph::{Cycle, Graph};
 use crate::names::nearest;
@@ -43,7 +42,7 @@ pub(super) fn validate(spec: &PipelineSpec, path: &str) -> Result<ValidPipeline,
             ..shared.clone()
         };
         let at = format!("{path}.jobs[{i}]");
-        jobs.push(job::job(&mut check, &at, raw, &scopes(scope), &env));
+        jobs.push(job::job(&mut check, &at, raw, &scope, &env));
     }
     for (i, raw) in spec.finally_jobs.iter().enumerate() {
         let scope = Scope {
@@ -51,10 +50,11 @@ pub(super) fn validate(spec: &PipelineSpec, path: &str) -> Result<ValidPipeline,
             ..shared.clone()
         };
         let at = format!("{path}.finally[{i}]");
-        let mut valid = job::job(&mut check, &at, raw, &scopes(scope), &env);
+        let mut valid = job::job(&mut check, &at, raw, &scope, &env);
         valid.is_finally = true;
         jobs.push(valid);
     }
+    run_size(&mut check, &format!("{path}.jobs"), &jobs);
     let retention_ttl = retention(&mut check, &format!("{path}.retention"), spec);
     check.done()?;
     let graph = graph.expect("a pipeline without problems has no cycle");
@@ -219,6 +219,19 @@ fn needs(check: &mut Checker, path: &str, jobs: &[Job]) -> Option<Graph> {
     }
 }
 
+/// The jobs of a run, those of a matrix whose size is known counted one by one.
+fn run_size(check: &mut Checker, path: &str, jobs: &[ValidJob]) {
+    let of_job = |job: &ValidJob| {
+        let fixed = job.matrix.as_ref().and_then(|matrix| matrix.fixed.as_ref());
+        fixed.map_or(1, Vec::len)
+    };
+    let all: usize = jobs.iter().map(of_job).sum();
+    if all > limit::RUN_JOBS {
+        let message = format!("a run has {all} jobs with those of each matrix");
+        check.add(path, message, format!("use at most {}", limit::RUN_JOBS));
+    }
+}
+
 fn scope_job(job: &Job) -> ScopeJob<'_> {
     ScopeJob {
         name: &job.name,
@@ -227,14 +240,7 @@ fn scope_job(job: &Job) -> ScopeJob<'_> {
             .iter()
             .map(|output| output.name.as_str())
             .collect(),
-        has_matrix: false,
-    }
-}
-
-fn scopes(scope: Scope<'_>) -> Scopes<'_> {
-    Scopes {
-        condition: scope.clone(),
-        values: scope,
+        has_matrix: job.matrix.is_some(),
     }
 }
 

@@ -139,6 +139,114 @@ fn every_mistake_has_its_field_its_message_and_a_remedy() {
     "#);
 }
 
+/// The problems of a pipeline whose one job has this matrix.
+fn matrix_problems(matrix: &str) -> String {
+    let yaml = format!(
+        "jobs: [{{name: a, image: 'x:${{{{ matrix.v }}}}', matrix: {matrix}, \
+         steps: [{{name: s, run: 'true', when: \"matrix.v == 'x'\"}}]}}]"
+    );
+    let spec: PipelineSpec = serde_yaml::from_str(&yaml).unwrap();
+    let problems = validate_pipeline(&spec).err().unwrap_or_default();
+    let lines: Vec<_> = problems.iter().map(Problem::to_string).collect();
+    lines.join("\n")
+}
+
+#[test]
+fn every_mistake_in_a_matrix_is_named() {
+    let many = (0..257)
+        .map(|i| i.to_string())
+        .collect::<Vec<_>>()
+        .join(", ");
+    let cases = [
+        "{axes: [{name: v, values: [x, y]}]}",
+        "{axes: [{name: v, values: [1, 2]}]}",
+        "{axes: [{name: w, values: [x]}]}",
+        "{axes: []}",
+        "{axes: [{name: v}]}",
+        "{axes: [{name: v, values: [x], from: '[1]'}]}",
+        "{axes: [{name: v, from: jobs.b.outputs.x}]}",
+        "{axes: [{name: v, from: '3'}]}",
+        "{axes: [{name: v, values: [x]}], exclude: [{u: x}]}",
+        "{axes: [{name: v, values: [x]}], exclude: [{v: x}]}",
+        "{axes: [{name: v, values: [x]}], maxParallel: 0}",
+        "{axes: [{name: v, values: [x]}, {name: v, values: [y]}]}",
+        &format!("{{axes: [{{name: v, values: [x]}}, {{name: u, values: [{many}]}}]}}"),
+    ];
+    let found = cases.iter().map(|case| {
+        format!(
+            "{:.60}\n  {}",
+            case,
+            matrix_problems(case).replace('\n', "\n  ")
+        )
+    });
+    insta::assert_snapshot!(found.collect::<Vec<_>>().join("\n"), @r"
+    {axes: [{name: v, values: [x, y]}]}
+      
+    {axes: [{name: v, values: [1, 2]}]}
+      spec.jobs[0].steps[0].when (column 10): a whole number never equals text; make it text with string(), or a number with int()
+    {axes: [{name: w, values: [x]}]}
+      spec.jobs[0].image (column 7): no axis is named `v`; the axes are w
+      spec.jobs[0].steps[0].when (column 1): no axis is named `v`; the axes are w
+    {axes: []}
+      spec.jobs[0].matrix.axes: the list is empty; give at least 1
+      spec.jobs[0].image (column 7): no axis is named `v`
+      spec.jobs[0].steps[0].when (column 1): no axis is named `v`
+    {axes: [{name: v}]}
+      spec.jobs[0].matrix.axes[0]: the axis `v` has neither values nor from; set exactly one of the two
+      spec.jobs[0].image (column 7): no axis is named `v`
+      spec.jobs[0].steps[0].when (column 1): no axis is named `v`
+    {axes: [{name: v, values: [x], from: '[1]'}]}
+      spec.jobs[0].matrix.axes[0]: the axis `v` has both values and from; set exactly one of the two
+    {axes: [{name: v, from: jobs.b.outputs.x}]}
+      spec.jobs[0].matrix.axes[0].from (column 1): no job is named `b`; the jobs are a
+    {axes: [{name: v, from: '3'}]}
+      spec.jobs[0].matrix.axes[0].from (column 1): the result is a whole number, not a list; give a list, or text that is a list in JSON
+    {axes: [{name: v, values: [x]}], exclude: [{u: x}]}
+      spec.jobs[0].matrix.exclude[0]: no axis is named `u`; the axes are v
+    {axes: [{name: v, values: [x]}], exclude: [{v: x}]}
+      spec.jobs[0].matrix: no combination is left; exclude fewer, or remove the job
+    {axes: [{name: v, values: [x]}], maxParallel: 0}
+      spec.jobs[0].matrix.maxParallel: the number is out of range; use 1 to 256
+    {axes: [{name: v, values: [x]}, {name: v, values: [y]}]}
+      spec.jobs[0].matrix.axes[1]: the axis `v` is there twice; give each its own name, or remove one
+    {axes: [{name: v, values: [x]}, {name: u, values: [0, 1, 2, 
+      spec.jobs[0].matrix.axes[1].values: the list has 257 entries; use at most 256
+    ");
+}
+
+#[test]
+fn a_run_has_at_most_a_thousand_jobs_with_those_of_each_matrix() {
+    let job = |name: &str| crds::Job {
+        name: name.to_owned(),
+        image: Some("x".to_owned()),
+        matrix: Some(crds::Matrix {
+            axes: vec![crds::Axis {
+                name: "n".to_owned(),
+                values: (0..250).map(crds::ParamValue::Integer).collect(),
+                from: None,
+            }],
+            ..crds::Matrix::default()
+        }),
+        steps: vec![crds::Step {
+            name: "s".to_owned(),
+            run: "true".to_owned(),
+            ..crds::Step::default()
+        }],
+        ..crds::Job::default()
+    };
+    let mut spec = PipelineSpec {
+        jobs: ["a", "b", "c", "d"].map(job).into(),
+        ..PipelineSpec::default()
+    };
+    assert!(validate_pipeline(&spec).is_ok());
+    spec.finally_jobs = vec![crds::Job {
+        matrix: None,
+        ..job("e")
+    }];
+    let problems = validate_pipeline(&spec).unwrap_err();
+    assert!(problems[0].message.contains("1001 jobs"), "{problems:?}");
+}
+
 #[test]
 fn applied_pipelines_need_defaults() {
     let yaml = GOOD

@@ -79,6 +79,24 @@ fn without_faults_every_run_succeeds() {
     }
 }
 
+fn matrix(chance: &mut Chance) -> crds::Matrix {
+    let values = |count: usize| (0..count as i64).map(crds::ParamValue::Integer);
+    let from = chance.one_in(2).then(|| "[0, 1]".to_owned());
+    crds::Matrix {
+        axes: vec![crds::Axis {
+            name: "n".to_owned(),
+            values: match from {
+                Some(_) => Vec::new(),
+                None => values(1 + chance.below(3)).collect(),
+            },
+            from,
+        }],
+        max_parallel: chance.one_in(2).then_some(1),
+        fail_fast: chance.one_in(2).then_some(false),
+        ..crds::Matrix::default()
+    }
+}
+
 fn simulate(seed: u64, with_faults: bool) -> World {
     let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let count = 1 + chance.below(6);
@@ -94,6 +112,7 @@ fn simulate(seed: u64, with_faults: bool) -> World {
             timeout,
             when: when.flatten().map(str::to_owned),
             continue_on_error: with_faults && chance.one_in(6),
+            matrix: chance.one_in(5).then(|| matrix(&mut chance)),
             ..job(&format!("j{i}"), &needs)
         }
     });
@@ -323,24 +342,38 @@ impl Simulation {
     fn check(&self, seed: u64, before: Option<&crds::PipelineRunStatus>, plan: &Plan) {
         let spec = self.world.run.spec.pipeline_spec.as_ref().unwrap();
         let jobs = &plan.status.jobs;
-        let state = |name: &str| jobs.iter().find(|job| job.name == name).unwrap().state;
+        let states = |name: &str| {
+            let group = jobs.iter().filter(|job| base(job) == name);
+            group.map(|job| job.state).collect::<Vec<_>>()
+        };
         for action in &plan.steps {
             let Action::CreatePlace(place) = action else {
                 continue;
             };
-            let raw = spec.jobs.iter().find(|job| job.name == place.key.job);
+            let job = jobs.iter().find(|job| job.name == place.key.job).unwrap();
+            let raw = spec.jobs.iter().find(|raw| raw.name == base(job));
             let needs: Vec<_> = match raw {
-                Some(job) => job.needs.iter().map(|need| state(need)).collect(),
-                None => spec.jobs.iter().map(|job| state(&job.name)).collect(),
+                Some(job) => job.needs.iter().flat_map(|need| states(need)).collect(),
+                None => spec.jobs.iter().flat_map(|job| states(&job.name)).collect(),
             };
+            let matrix = raw.and_then(|job| job.matrix.as_ref());
+            if let Some(most) = matrix.and_then(|matrix| matrix.max_parallel) {
+                let active = states(base(job))
+                    .into_iter()
+                    .filter(|state| is_active(*state));
+                assert!(
+                    active.count() <= most as usize,
+                    "seed {seed}: too many at once"
+                );
+            }
             let job = &place.key.job;
             assert!(
                 needs.iter().all(|need| need.is_final()),
                 "seed {seed}: {job} starts early"
             );
             let may_be_built_on = |need: &String| {
-                let need = jobs.iter().find(|job| job.name == *need).unwrap();
-                need.state == JobState::Succeeded || need.tolerated
+                let mut group = jobs.iter().filter(|job| base(job) == need);
+                group.all(|need| need.state == JobState::Succeeded || need.tolerated)
             };
             let is_right = match raw.and_then(|job| job.when.as_deref()) {
                 Some("always()") => true,
@@ -351,7 +384,11 @@ impl Simulation {
             assert!(is_right, "seed {seed}: {job} starts against its condition");
         }
         for old in before.iter().flat_map(|status| &status.jobs) {
-            let new = jobs.iter().find(|job| job.name == old.name).unwrap();
+            let Some(new) = jobs.iter().find(|job| job.name == old.name) else {
+                let expanded = jobs.iter().any(|job| job.job.as_ref() == Some(&old.name));
+                assert!(expanded && old.attempt == 0, "seed {seed}: a job went away");
+                continue;
+            };
             assert!(
                 new.fence >= old.fence && new.attempt >= old.attempt,
                 "seed {seed}: fence"
@@ -389,4 +426,9 @@ impl Simulation {
             );
         }
     }
+}
+
+/// Name of a job in the pipeline.
+fn base(job: &crds::JobStatus) -> &str {
+    job.job.as_ref().unwrap_or(&job.name)
 }

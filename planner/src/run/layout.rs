@@ -1,0 +1,119 @@
+//! Which entries of the status belong to which job of the pipeline: one, or those of its matrix.
+//! Must not look at states.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crds::{JobState, JobStatus};
+
+use super::turn::Turn;
+use crate::matrix::Combination;
+use crate::names;
+use crate::params::plain;
+use crate::validate::{ValidJob, ValidPipeline};
+
+/// The entries, in the pipeline's order: those of one job stand together.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Layout {
+    /// For each entry the index of its job.
+    jobs: Vec<usize>,
+    /// For each job its entries.
+    entries: Vec<Range<usize>>,
+}
+
+impl Layout {
+    /// Index of the job of an entry.
+    pub(super) fn job(&self, entry: usize) -> usize {
+        self.jobs[entry]
+    }
+
+    /// The entries of a job.
+    pub(super) fn entries(&self, job: usize) -> Range<usize> {
+        self.entries[job].clone()
+    }
+
+    fn add(&mut self, count: usize) {
+        let start = self.jobs.len();
+        self.jobs.resize(start + count, self.entries.len());
+        self.entries.push(start..start + count);
+    }
+}
+
+impl Turn<'_> {
+    /// The job of an entry.
+    pub(super) fn job_of<'p>(&self, pipeline: &'p ValidPipeline, entry: usize) -> &'p ValidJob {
+        &pipeline.jobs[self.layout.job(entry)]
+    }
+
+    /// The entries of a job.
+    pub(super) fn group(&self, job: usize) -> &[JobStatus] {
+        &self.status.jobs[self.layout.entries(job)]
+    }
+
+    /// Gives every job its entries: the known ones, else new ones.
+    pub(super) fn align_jobs(&mut self, pipeline: &ValidPipeline) {
+        let mut known: HashMap<String, Vec<JobStatus>> = HashMap::new();
+        for entry in std::mem::take(&mut self.status.jobs) {
+            let job = entry.job.as_ref().unwrap_or(&entry.name).clone();
+            known.entry(job).or_default().push(entry);
+        }
+        self.layout = Layout::default();
+        for job in &pipeline.jobs {
+            let entries = match known.remove(&job.spec.name) {
+                Some(entries) => entries,
+                None => new_entries(job),
+            };
+            self.layout.add(entries.len());
+            self.status.jobs.extend(entries);
+        }
+    }
+
+    /// Replaces the one entry of a job by those of its matrix.
+    pub(super) fn expand(
+        &mut self,
+        pipeline: &ValidPipeline,
+        job: usize,
+        combinations: &[Combination],
+    ) {
+        let place = self.layout.entries(job);
+        let new = of_matrix(&pipeline.jobs[job], combinations);
+        self.status.jobs.splice(place, new);
+        self.align_jobs(pipeline);
+    }
+}
+
+fn new_entries(job: &ValidJob) -> Vec<JobStatus> {
+    let fixed = job.matrix.as_ref().and_then(|matrix| matrix.fixed.as_ref());
+    match fixed {
+        Some(combinations) => of_matrix(job, combinations),
+        None => vec![new_entry(job, job.spec.name.clone())],
+    }
+}
+
+fn of_matrix(job: &ValidJob, combinations: &[Combination]) -> Vec<JobStatus> {
+    let axes = job
+        .spec
+        .matrix
+        .as_ref()
+        .map_or(0, |matrix| matrix.axes.len());
+    let entry = |values: &Combination| {
+        let shown: Vec<String> = values[..axes].iter().map(|v| plain(&v.value)).collect();
+        let name = names::matrix_job(&job.spec.name, shown.iter().map(String::as_str));
+        JobStatus {
+            job: Some(job.spec.name.clone()),
+            matrix: values.clone(),
+            ..new_entry(job, name)
+        }
+    };
+    combinations.iter().map(entry).collect()
+}
+
+fn new_entry(job: &ValidJob, name: String) -> JobStatus {
+    JobStatus {
+        name,
+        is_finally: job.is_finally,
+        state: JobState::Pending,
+        runner: job.spec.runner.clone(),
+        ..JobStatus::default()
+    }
+}
