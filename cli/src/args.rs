@@ -26,14 +26,21 @@ pub enum Command {
     Run(RunArguments),
     /// Check pipeline files without running them
     Lint(LintArguments),
+    /// Show what a run of a pipeline would do, without running it
+    Plan(PlanArguments),
     /// Show a run's logs from the cluster
     Logs(LogsArguments),
     /// List runs in the cluster, or show one run's jobs and steps
     Get(ListArguments),
+    /// Say why a run waits or failed, and what to do about it
+    Explain(ExplainArguments),
     /// Stop a run in the cluster; its finally jobs still run
     Cancel(CancelArguments),
     /// Start a run of a Pipeline in the cluster
     Start(StartArguments),
+    /// Serve an editor: mistakes, completion, documentation and definitions, over standard input
+    /// and output
+    Lsp,
     /// Print the completion script of a shell
     Completion {
         /// The shell
@@ -93,15 +100,55 @@ pub enum Output {
 /// Options of `rustci lint`.
 #[derive(Args, Debug)]
 pub struct LintArguments {
-    /// Files to check, or folders of them
+    /// Files to check, folders of them, or - for standard input
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     /// Tell also which documents were passed over
     #[arg(long, short = 'v')]
     pub verbose: bool,
     /// How to print
-    #[arg(long, short = 'o', value_enum, default_value_t = Output::Text)]
-    pub output: Output,
+    #[arg(long, short = 'o', value_enum, default_value_t = LintOutput::Text)]
+    pub output: LintOutput,
+}
+
+/// How a report of mistakes is printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum LintOutput {
+    /// Lines for people.
+    Text,
+    /// One JSON object.
+    Json,
+    /// SARIF 2.1.0, for code hosts.
+    Sarif,
+}
+
+/// Options of `rustci plan`.
+#[derive(Args, Debug)]
+pub struct PlanArguments {
+    /// File with a Pipeline, or a PipelineRun and its Pipeline
+    pub file: PathBuf,
+    /// Set a parameter of the pipeline
+    #[arg(long = "param", short = 'p', value_name = "NAME=VALUE", value_parser = name_value)]
+    pub params: Vec<(String, String)>,
+    /// The pipeline to plan, when the file has several
+    #[arg(long, value_name = "NAME")]
+    pub pipeline: Option<String>,
+    /// How to print
+    #[arg(long, short = 'o', value_enum, default_value_t = PlanOutput::Text)]
+    pub output: PlanOutput,
+}
+
+/// How a plan is printed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum PlanOutput {
+    /// A table for people.
+    Text,
+    /// A flowchart for Mermaid.
+    Mermaid,
+    /// A graph for Graphviz.
+    Dot,
+    /// One JSON object.
+    Json,
 }
 
 /// Which cluster and namespace.
@@ -145,6 +192,20 @@ pub struct ListArguments {
     /// How to print
     #[arg(long, short = 'o', value_enum, default_value_t = Format::Table)]
     pub output: Format,
+    /// The cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
+}
+
+/// Options of `rustci explain`.
+#[derive(Args, Debug)]
+pub struct ExplainArguments {
+    /// Name of a run, of this directory or of the cluster; without it the newest local run of this
+    /// directory
+    pub run: Option<String>,
+    /// How to print
+    #[arg(long, short = 'o', value_enum, default_value_t = Output::Text)]
+    pub output: Output,
     /// The cluster.
     #[command(flatten)]
     pub cluster: ClusterArguments,

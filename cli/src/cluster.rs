@@ -3,6 +3,7 @@
 
 mod cancel;
 mod connect;
+mod explain;
 mod get;
 mod logs;
 mod start;
@@ -10,6 +11,7 @@ mod stream;
 mod watch;
 
 pub use cancel::cancel;
+pub use explain::explain;
 pub use get::get;
 pub use logs::logs;
 pub use start::start;

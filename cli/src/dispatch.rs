@@ -7,12 +7,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
+use jiff::Timestamp;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Arguments, Command, LintArguments, Output, Shell};
+use crate::args::{Arguments, Command, ExplainArguments, LintArguments, LintOutput, Shell};
 use crate::failure::Failure;
 use crate::verdict::Verdict;
-use crate::{cluster, lint, local};
+use crate::{cluster, explain, lint, local, lsp, plan};
 
 /// Environment variable that turns on the program's own log, such as `debug` or `cli=trace`.
 const LOG_VARIABLE: &str = "RUSTCI_LOG";
@@ -67,10 +68,13 @@ fn dispatch(command: Command) -> Result<Verdict, Failure> {
     let result = match command {
         Command::Run(arguments) => runtime.block_on(local::run(&arguments)),
         Command::Lint(arguments) => check(&arguments, out),
+        Command::Plan(arguments) => plan::plan(&arguments, out),
         Command::Logs(arguments) => runtime.block_on(cluster::logs(&arguments)),
         Command::Get(arguments) => runtime.block_on(cluster::get(&arguments, out)),
+        Command::Explain(arguments) => runtime.block_on(explain_run(&arguments, out)),
         Command::Cancel(arguments) => runtime.block_on(cluster::cancel(&arguments, out)),
         Command::Start(arguments) => runtime.block_on(cluster::start(&arguments, out)),
+        Command::Lsp => lsp::serve(),
         Command::Completion { shell } => completion(shell, out),
     };
     // A blocked write to the terminal must not hold up the end.
@@ -81,8 +85,9 @@ fn dispatch(command: Command) -> Result<Verdict, Failure> {
 fn check(arguments: &LintArguments, out: &mut dyn Write) -> Result<Verdict, Failure> {
     let report = lint::lint(&arguments.files);
     let text = match arguments.output {
-        Output::Text => lint::text(&report, arguments.verbose),
-        Output::Json => lint::json(&report),
+        LintOutput::Text => lint::text(&report, arguments.verbose),
+        LintOutput::Json => lint::json(&report),
+        LintOutput::Sarif => lint::sarif(&report),
     };
     print(&text, out)?;
     Ok(if report.is_clean() {
@@ -90,6 +95,33 @@ fn check(arguments: &LintArguments, out: &mut dyn Write) -> Result<Verdict, Fail
     } else {
         Verdict::Usage
     })
+}
+
+/// Explains a run of this directory if it has it and no cluster is named, else one of the cluster.
+async fn explain_run(
+    arguments: &ExplainArguments,
+    out: &mut dyn Write,
+) -> Result<Verdict, Failure> {
+    let now = Timestamp::now();
+    let name = arguments.run.as_deref();
+    let names_cluster =
+        arguments.cluster.namespace.is_some() || arguments.cluster.context.is_some();
+    let local = match names_cluster {
+        true => None,
+        false => explain::explain_local(Path::new("."), name, now).await?,
+    };
+    let explanation = match (local, name) {
+        (Some(explanation), _) => explanation,
+        (None, Some(name)) => cluster::explain(&arguments.cluster, name, now).await?,
+        (None, None) => {
+            return Err(Failure::usage(
+                "this directory has no local run: name a run of the cluster, `rustci get` lists \
+                 them",
+            ));
+        }
+    };
+    print(&explain::print(&explanation, arguments.output), out)?;
+    Ok(Verdict::Succeeded)
 }
 
 fn print(text: &str, out: &mut dyn Write) -> Result<(), Failure> {

@@ -5,11 +5,14 @@
 pub mod args;
 pub mod cluster;
 pub mod dispatch;
+pub mod explain;
 pub mod failure;
 pub mod lint;
 pub mod local;
+pub mod lsp;
 pub mod manifest;
 pub mod output;
 pub mod params;
+pub mod plan;
 pub mod verdict;
 pub mod view;

@@ -3,15 +3,47 @@
 
 mod document;
 mod render;
+mod sarif;
 mod scalar;
-mod tree;
+mod span;
+pub(crate) mod tree;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-pub use self::render::{json, text};
+use crate::failure::Failure;
+
+pub use self::render::{json, text, words};
+pub use self::sarif::sarif;
+
+/// The name that stands for standard input.
+pub const STDIN: &str = "-";
+/// How findings in standard input name their file.
+const STDIN_NAME: &str = "stdin";
+/// Largest file that is read, in bytes: more than the largest object that an API server takes.
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
+/// Longest line that is shown, in bytes.
+const MAX_SOURCE: usize = 400;
+
+/// Which check has found a mistake.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    /// The file can't be read.
+    File,
+    /// It is no right YAML.
+    #[default]
+    Yaml,
+    /// The API server's schema: fields, types, bounds.
+    Schema,
+    /// The API server's rules in CEL.
+    Cel,
+    /// What the planner knows of whole pipelines: needs, expressions, times.
+    Pipeline,
+}
 
 /// What is wrong at one place.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -22,13 +54,17 @@ pub struct Finding {
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
+    /// Column after the last character that is wrong.
+    pub end_column: usize,
     /// The field, such as `spec.jobs[2].name`; empty for a mistake in the YAML itself.
     pub field: String,
     /// What is wrong.
     pub message: String,
     /// What to do; empty when the message says it.
     pub remedy: String,
-    /// The line of the file; empty when there is none.
+    /// Which check has found it.
+    pub rule: Rule,
+    /// The line of the file; empty when there is none, or when it is too long to be shown.
     #[serde(skip)]
     pub source: String,
 }
@@ -51,8 +87,8 @@ impl Report {
     }
 }
 
-/// Checks files of YAML documents; of a folder, its `.yaml` and `.yml` files. Documents of other
-/// kinds are passed over with a note.
+/// Checks files of YAML documents; of a folder, its `.yaml` and `.yml` files and those of the
+/// folders in it; `-` is standard input. Documents of other kinds are passed over with a note.
 pub fn lint(paths: &[PathBuf]) -> Report {
     let mut report = Report::default();
     for path in paths {
@@ -62,6 +98,20 @@ pub fn lint(paths: &[PathBuf]) -> Report {
         }
     }
     report
+}
+
+/// Refuses a file with mistakes, with its report.
+pub fn refuse_mistakes(file: &Path) -> Result<(), Failure> {
+    let report = lint(&[file.to_owned()]);
+    if report.is_clean() {
+        return Ok(());
+    }
+    let text = text(&report, false);
+    Err(Failure::usage(format!(
+        "{} has mistakes\n{}",
+        file.display(),
+        text.trim_end()
+    )))
 }
 
 /// Checks the text of one file.
@@ -88,39 +138,47 @@ pub fn lint_text(file: &str, text: &str) -> Report {
     }
     found.sort_by_key(|problem| (problem.line, problem.column));
     let lines: Vec<&str> = text.lines().collect();
-    report.findings = found
-        .into_iter()
-        .map(|problem| Finding {
+    let finding = |problem: Problem| {
+        let line = problem.line.checked_sub(1).and_then(|line| lines.get(line));
+        let source = line.copied().unwrap_or_default();
+        Finding {
             file: file.to_owned(),
-            source: lines
-                .get(problem.line - 1)
-                .copied()
-                .unwrap_or_default()
-                .to_owned(),
             line: problem.line,
             column: problem.column,
+            end_column: span::end(source, problem.column),
             field: problem.field,
             message: problem.message,
             remedy: problem.remedy,
-        })
-        .collect();
+            rule: problem.rule,
+            source: match source.len() <= MAX_SOURCE {
+                true => source.to_owned(),
+                false => String::new(),
+            },
+        }
+    };
+    report.findings = found.into_iter().map(finding).collect();
     report
 }
 
 /// A mistake with its place in the text; line and column from 1.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-struct Problem {
+pub(crate) struct Problem {
     line: usize,
     column: usize,
     field: String,
     message: String,
     remedy: String,
+    rule: Rule,
 }
 
 fn lint_file(path: &Path, report: &mut Report) {
-    match fs::read_to_string(path) {
+    match read(path) {
         Ok(text) => {
-            let found = lint_text(&path.display().to_string(), &text);
+            let name = match is_stdin(path) {
+                true => STDIN_NAME.to_owned(),
+                false => path.display().to_string(),
+            };
+            let found = lint_text(&name, &text);
             report.findings.extend(found.findings);
             report.checked += found.checked;
             report.notes.extend(found.notes);
@@ -129,32 +187,65 @@ fn lint_file(path: &Path, report: &mut Report) {
     }
 }
 
-fn files(path: &Path) -> std::io::Result<Vec<PathBuf>> {
-    if !path.is_dir() {
+fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == STDIN
+}
+
+/// The text of a file, or of standard input.
+pub fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let count = match is_stdin(path) {
+        true => io::stdin().take(MAX_BYTES + 1).read_to_string(&mut text)?,
+        false => File::open(path)?
+            .take(MAX_BYTES + 1)
+            .read_to_string(&mut text)?,
+    };
+    if count as u64 > MAX_BYTES {
+        let message = format!("it has more than {} MiB", MAX_BYTES >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(text)
+}
+
+/// The file itself, or the YAML files of a folder. Hidden folders and links to folders are left
+/// out.
+fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
+    if is_stdin(path) || !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
     let mut files = Vec::new();
-    for entry in fs::read_dir(path)? {
-        let file = entry?.path();
-        if file
-            .extension()
-            .is_some_and(|kind| kind == "yaml" || kind == "yml")
-        {
-            files.push(file);
+    let mut open = vec![path.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let path = entry.path();
+            let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+            if entry.file_type()?.is_dir() && !hidden {
+                open.push(path);
+            } else if path.is_file() && is_yaml(&path) {
+                files.push(path);
+            }
         }
     }
     files.sort();
     Ok(files)
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Finding {
+fn is_yaml(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|kind| kind == "yaml" || kind == "yml")
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Finding {
     Finding {
         file: path.display().to_string(),
         line: 1,
         column: 1,
+        end_column: 1,
         field: String::new(),
         message: format!("cannot read the file: {error}"),
         remedy: "check the path, and that the file is text in UTF-8".into(),
+        rule: Rule::File,
         source: String::new(),
     }
 }

@@ -42,7 +42,7 @@ const UPDATES: usize = 1024;
 /// Runs a pipeline to its end and shows it.
 pub async fn run(arguments: &RunArguments) -> Result<Verdict, Failure> {
     let now = Timestamp::now();
-    refuse_mistakes(&arguments.file)?;
+    lint::refuse_mistakes(&arguments.file)?;
     let prepared = prepare::prepare(arguments, now)?;
     let workdir = arguments
         .workdir
@@ -108,20 +108,6 @@ pub async fn run(arguments: &RunArguments) -> Result<Verdict, Failure> {
         () = stops.next() => {}
     }
     Ok(verdict)
-}
-
-/// Refuses a file with mistakes, with the report of `rustci lint`.
-fn refuse_mistakes(file: &Path) -> Result<(), Failure> {
-    let report = lint::lint(&[file.to_owned()]);
-    if report.is_clean() {
-        return Ok(());
-    }
-    let text = lint::text(&report, false);
-    Err(Failure::usage(format!(
-        "{} has mistakes\n{}",
-        file.display(),
-        text.trim_end()
-    )))
 }
 
 fn existing_directory(path: &Path) -> Result<PathBuf, Failure> {

@@ -8,8 +8,8 @@ use planner::validate;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Problem;
 use super::tree::{Content, Key, Node};
+use super::{Problem, Rule};
 
 /// Our kinds, for suggestions.
 const KINDS: [&str; 3] = ["Pipeline", "PipelineRun", "Runner"];
@@ -81,7 +81,7 @@ fn problems(document: &Node, kind: &str, object: &Value) -> Vec<Problem> {
     let violations = offline::check(kind, object);
     let planned = planned(kind, &without_unknown(object, &violations));
     let mut problems = Vec::new();
-    for violation in &violations {
+    for violation in violations.iter().filter(|it| !follows(it, &violations)) {
         let is_rule = violation.remedy.is_empty();
         let said_better = |problem: &validate::Problem| is_within(&problem.field, &violation.path);
         if !(is_rule && planned.iter().any(said_better)) {
@@ -97,6 +97,18 @@ fn problems(document: &Node, kind: &str, object: &Value) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// True for the default and the allowed values of a parameter that do not fit its type, when that
+/// type is wrong itself.
+fn follows(violation: &Violation, violations: &[Violation]) -> bool {
+    let param_type = format!("{}.type", violation.path);
+    is_about_values(violation) && violations.iter().any(|other| other.path == param_type)
+}
+
+/// True for the values of a parameter that do not fit its type.
+fn is_about_values(violation: &Violation) -> bool {
+    violation.message.contains("(anyOf)")
 }
 
 /// True if `field` is `path` or below it.
@@ -162,14 +174,62 @@ fn from_violation(document: &Node, violation: &Violation) -> Problem {
     };
     let remedy = match near {
         Some(near) => format!("did you mean {near}?"),
-        None => violation.remedy.trim_end_matches('.').to_owned(),
+        None => misread(document, violation)
+            .unwrap_or_else(|| violation.remedy.trim_end_matches('.').to_owned()),
     };
     let message = violation.message.trim_end_matches('.').to_owned();
     let mut problem = at(document, &violation.path, message, remedy);
+    problem.rule = match violation.remedy.is_empty() {
+        true => Rule::Cel,
+        false => Rule::Schema,
+    };
     if let (true, Some(key)) = (is_unknown(violation), find(document, &violation.path).key) {
         (problem.line, problem.column) = (key.line, key.column);
     }
     problem
+}
+
+/// What to do where YAML reads a word as something else than the text that was meant: `no`, `on`,
+/// `1.10`. kubectl reads it in the same way.
+fn misread(document: &Node, violation: &Violation) -> Option<String> {
+    let place = find(document, &violation.path);
+    let key = place.key.filter(|_| is_unknown(violation));
+    if let Some((key, written)) = key.and_then(|key| Some((key, key.written.as_ref()?))) {
+        let read = &key.name;
+        return Some(match (written.to_lowercase().as_str(), &*violation.path) {
+            ("on", "spec.true") => {
+                "did you mean triggers? YAML reads the key on as true".to_owned()
+            }
+            _ => format!("write \"{written}\" in quotes, since YAML reads the key as {read}"),
+        });
+    }
+    let value = place.value?;
+    if is_about_values(violation) {
+        let default = value.field("default").map(|(_, value)| value);
+        let allowed = match value.field("enum").map(|(_, list)| &list.content) {
+            Some(Content::List(items)) => items.as_slice(),
+            _ => &[],
+        };
+        return default.into_iter().chain(allowed).find_map(quotes);
+    }
+    if !violation.message.starts_with("must be of type string") {
+        return None;
+    }
+    quotes(value).or_else(|| match &value.content {
+        Content::Scalar { value, .. } => Some(format!("put the value in quotes: \"{value}\"")),
+        Content::List(_) | Content::Map(_) => {
+            Some("write one text; one of several lines stands below a `|`".to_owned())
+        }
+    })
+}
+
+/// The advice for a word that YAML reads as something else.
+fn quotes(value: &Node) -> Option<String> {
+    let written = value.written()?;
+    let read = value.value();
+    Some(format!(
+        "write \"{written}\" in quotes, since YAML reads {written} as {read}"
+    ))
 }
 
 fn from_planner(document: &Node, problem: &validate::Problem) -> Problem {
@@ -179,6 +239,10 @@ fn from_planner(document: &Node, problem: &validate::Problem) -> Problem {
         problem.message.clone(),
         problem.remedy.clone(),
     );
+    found.rule = Rule::Pipeline;
+    if found.remedy.is_empty() && problem.column.is_some() {
+        found.remedy = "correct the expression".into();
+    }
     let value = find(document, &problem.field).value;
     if let (
         Some(column),
@@ -205,6 +269,7 @@ fn at(document: &Node, field: &str, message: String, remedy: String) -> Problem 
         field: field.to_owned(),
         message,
         remedy,
+        rule: Rule::Schema,
     }
 }
 

@@ -31,13 +31,18 @@ pub fn json(report: &Report) -> String {
 
 fn sentence(finding: &Finding) -> String {
     let Finding {
-        file,
-        line,
-        column,
+        file, line, column, ..
+    } = finding;
+    format!("{file}:{line}:{column}: {}", words(finding))
+}
+
+/// `field: what is wrong; what to do`.
+pub fn words(finding: &Finding) -> String {
+    let Finding {
         field,
         message,
         remedy,
-        source: _,
+        ..
     } = finding;
     let field = if field.is_empty() {
         String::new()
@@ -49,7 +54,7 @@ fn sentence(finding: &Finding) -> String {
     } else {
         format!("; {}", lowered(remedy))
     };
-    format!("{file}:{line}:{column}: {field}{message}{remedy}")
+    format!("{field}{message}{remedy}")
 }
 
 /// A sentence as the second half of another one.

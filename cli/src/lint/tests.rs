@@ -124,7 +124,7 @@ fn words_that_kubectl_reads_as_true_are_no_text() {
     assert_eq!(
         first(&yaml),
         "ci.yaml:6:24: spec.env[0].value: must be of type string: \"boolean\"; \
-         put the value in quotes"
+         write \"yes\" in quotes, since YAML reads yes as true"
     );
 }
 
@@ -211,6 +211,80 @@ fn a_file_that_is_not_there_is_a_finding() {
             .starts_with("cannot read the file"),
         "{report:?}"
     );
+}
+
+#[test]
+fn a_folder_is_searched_with_its_folders_but_for_hidden_ones() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        fs::write(path, pipeline(JOB)).expect("a file");
+    };
+    let names = ["a.yaml", "b/c.yml", "b/d/e.yaml", ".git/f.yaml", "g.json"];
+    names.into_iter().for_each(write);
+    let report = lint(&[folder.path().to_owned()]);
+    assert_eq!((report.checked, report.findings.len()), (3, 0));
+    std::os::unix::fs::symlink(folder.path(), folder.path().join("loop")).expect("a link");
+    assert_eq!(lint(&[folder.path().to_owned()]).checked, 3);
+}
+
+#[test]
+fn a_megabyte_of_nesting_is_refused_in_short() {
+    let deep = |open: &str| {
+        format!(
+            "a: {}\n---\n{}",
+            open.repeat(1 << 20),
+            pipeline("  jobs: []\n")
+        )
+    };
+    for open in ["[", "{", "&a [", "{a: "] {
+        let report = lint_text("ci.yaml", &deep(open));
+        let first = &report.findings[0];
+        assert!(
+            first.message.contains("more than 64 levels deep"),
+            "{open}: {first:?}"
+        );
+    }
+    let mut block = String::new();
+    (0..1_400).for_each(|depth| block.push_str(&format!("{}a:\n", " ".repeat(depth))));
+    let report = lint_text("ci.yaml", &block);
+    assert!(
+        report.findings[0].message.contains("levels deep"),
+        "{report:?}"
+    );
+}
+
+#[test]
+fn many_keys_anchors_and_aliases_are_read_in_good_time() {
+    let keys: String = (0..60_000).map(|n| format!("k{n}: &a{n} x\n")).collect();
+    let aliases: String = (0..60_000).map(|n| format!("l{n}: *a{n}\n")).collect();
+    assert!(lint_text("ci.yaml", &(keys + &aliases)).is_clean());
+}
+
+#[test]
+fn sarif_names_rule_place_and_line_of_each_finding() {
+    let report = lint_text("a b.yaml", &pipeline("  jobs: []\n  timeuot: 1h\n"));
+    let log: serde_json::Value = serde_json::from_str(&sarif(&report)).expect("SARIF is JSON");
+    assert_eq!(log["version"], "2.1.0");
+    let run = &log["runs"][0];
+    assert_eq!(run["tool"]["driver"]["name"], "rustci");
+    assert_eq!(run["columnKind"], "unicodeCodePoints");
+    let results = run["results"].as_array().expect("results");
+    assert_eq!(results.len(), 2);
+    let place = &results[1]["locations"][0]["physicalLocation"];
+    assert_eq!(place["artifactLocation"]["uri"], "a%20b.yaml");
+    let region = serde_json::json!({
+        "startLine": 6, "startColumn": 3, "endLine": 6, "endColumn": 10,
+        "snippet": {"text": "  timeuot: 1h"},
+    });
+    assert_eq!(place["region"], region);
+    for result in results {
+        let index = result["ruleIndex"].as_u64().expect("an index");
+        let rule = &run["tool"]["driver"]["rules"][usize::try_from(index).expect("small")];
+        assert_eq!(rule["id"], result["ruleId"]);
+        assert_eq!(result["level"], "error");
+    }
 }
 
 /// Lint says no where the API server says no, and nowhere else but for what only the planner
@@ -303,7 +377,7 @@ fn a_value_of_the_wrong_type_hides_the_rules_as_it_does_on_the_server() {
     ci.yaml:14:18: spec.jobs[1].env[0].name: should match '^[A-Za-z_][A-Za-z0-9_]*$'; use letters, digits and '_' only, and do not start with a digit
       14 |         - {name: 1A, value: 5}
          |                  ^
-    ci.yaml:14:29: spec.jobs[1].env[0].value: must be of type string: "integer"; put the value in quotes
+    ci.yaml:14:29: spec.jobs[1].env[0].value: must be of type string: "integer"; put the value in quotes: "5"
       14 |         - {name: 1A, value: 5}
          |                             ^
     1 document checked, 3 mistakes

@@ -1,28 +1,35 @@
 //! YAML documents as JSON values that know where each part stands in the text.
 //! Must not know what the documents mean.
 
-use granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span, Tag};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, ScanError, Span, Tag};
 use serde_json::Value;
 
 use super::{Problem, scalar};
 
-/// Most nodes of one document, aliases expanded: a document of 3 MiB, the most that an API server
-/// takes, has fewer.
+/// Most nodes of one document, aliases expanded and anchors counted twice: no document that an API
+/// server takes has as many.
 const MAX_NODES: usize = 1_000_000;
+/// Deepest nesting. A pipeline needs fewer than 20 levels, and each level takes a part of the stack.
+const MAX_DEPTH: usize = 64;
 
 /// A value and where it starts.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
+pub(crate) struct Node {
     /// Line and column, from 1.
-    pub(super) line: usize,
-    pub(super) column: usize,
-    pub(super) content: Content,
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+    pub(crate) content: Content,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Content {
+pub(crate) enum Content {
     Scalar {
         value: Value,
+        /// The text, as far as it says something else than the value: `no` for false.
+        written: Option<String>,
         /// Columns from the start of the scalar to its text, if the text stands as it is on that
         /// line: 0 without quotes, 1 with.
         text_at: Option<usize>,
@@ -33,18 +40,20 @@ pub(super) enum Content {
 
 /// A key and where it starts.
 #[derive(Clone, Debug)]
-pub(super) struct Key {
-    pub(super) line: usize,
-    pub(super) column: usize,
-    pub(super) name: String,
+pub(crate) struct Key {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+    pub(crate) name: String,
+    /// The name as it stands in the text, where YAML reads another one: `on` for `true`.
+    pub(crate) written: Option<String>,
 }
 
 impl Node {
-    pub(super) fn line(&self) -> usize {
+    pub(crate) fn line(&self) -> usize {
         self.line
     }
 
-    pub(super) fn value(&self) -> Value {
+    pub(crate) fn value(&self) -> Value {
         match &self.content {
             Content::Scalar { value, .. } => value.clone(),
             Content::List(items) => items.iter().map(Node::value).collect(),
@@ -55,7 +64,7 @@ impl Node {
         }
     }
 
-    pub(super) fn field(&self, name: &str) -> Option<(&Key, &Node)> {
+    pub(crate) fn field(&self, name: &str) -> Option<(&Key, &Node)> {
         let Content::Map(fields) = &self.content else {
             return None;
         };
@@ -63,6 +72,14 @@ impl Node {
             .iter()
             .find(|(key, _)| key.name == name)
             .map(|(key, value)| (key, value))
+    }
+
+    /// The text of a scalar that YAML reads as something else.
+    pub(crate) fn written(&self) -> Option<&str> {
+        match &self.content {
+            Content::Scalar { written, .. } => written.as_deref(),
+            Content::List(_) | Content::Map(_) => None,
+        }
     }
 
     fn size(&self) -> usize {
@@ -75,9 +92,12 @@ impl Node {
 }
 
 /// The documents of a text. A syntax error ends its document; the ones after it are read again.
-pub(super) fn parse(text: &str) -> Vec<Result<Node, Problem>> {
+pub(crate) fn parse(text: &str) -> Vec<Result<Node, Problem>> {
     let mut options = Options::default();
     options.set_emit_comments(false);
+    // The parser reads ahead of the tree, so it may be the first to meet the limit.
+    options.flow_nesting_limit = MAX_DEPTH;
+    options.block_nesting_limit = MAX_DEPTH;
     let mut parser = Parser::new_from_str_with_options(text, options);
     let mut documents = Vec::new();
     loop {
@@ -103,8 +123,9 @@ pub(super) fn parse(text: &str) -> Vec<Result<Node, Problem>> {
 struct Builder<'text> {
     text: &'text str,
     /// Nodes with an anchor, by the parser's number for it.
-    anchors: Vec<(usize, Node)>,
+    anchors: HashMap<usize, Node>,
     nodes: usize,
+    depth: usize,
     /// Duplicate keys: the document can be read all the same.
     problems: Vec<Problem>,
 }
@@ -115,8 +136,9 @@ impl<'text> Builder<'text> {
     fn new(text: &'text str) -> Self {
         Self {
             text,
-            anchors: Vec::new(),
+            anchors: HashMap::new(),
             nodes: 0,
+            depth: 0,
             problems: Vec::new(),
         }
     }
@@ -170,11 +192,14 @@ impl<'text> Builder<'text> {
             Event::Scalar(text, style, anchor, tag) => {
                 (self.scalar(&text, style, tag.as_deref(), &span), anchor)
             }
-            Event::SequenceStart(_, anchor, _) => (self.list(events)?, anchor),
-            Event::MappingStart(_, anchor, _) => (self.map(events)?, anchor),
+            Event::SequenceStart(_, anchor, _) => {
+                (self.nested((line, column), |it| it.list(events))?, anchor)
+            }
+            Event::MappingStart(_, anchor, _) => {
+                (self.nested((line, column), |it| it.map(events))?, anchor)
+            }
             Event::Alias(id) => {
-                let known = self.anchors.iter().rev().find(|(anchor, _)| *anchor == id);
-                let node = known.map(|(_, node)| node.clone()).ok_or_else(|| Problem {
+                let node = self.anchors.get(&id).cloned().ok_or_else(|| Problem {
                     line,
                     column,
                     message: "the alias stands inside of what it names".into(),
@@ -192,6 +217,7 @@ impl<'text> Builder<'text> {
             _ => (
                 Content::Scalar {
                     value: Value::Null,
+                    written: None,
                     text_at: None,
                 },
                 0,
@@ -203,9 +229,25 @@ impl<'text> Builder<'text> {
             content,
         };
         if anchor != 0 {
-            self.anchors.push((anchor, node.clone()));
+            self.count(node.size(), line, column)?;
+            self.anchors.insert(anchor, node.clone());
         }
         Ok(node)
+    }
+
+    /// Reads what is inside of a list or map.
+    fn nested(
+        &mut self,
+        (line, column): (usize, usize),
+        read: impl FnOnce(&mut Self) -> Result<Content, Problem>,
+    ) -> Result<Content, Problem> {
+        if self.depth == MAX_DEPTH {
+            return Err(too_deep(line, column));
+        }
+        self.depth += 1;
+        let content = read(self);
+        self.depth -= 1;
+        content
     }
 
     fn count(&mut self, nodes: usize, line: usize, column: usize) -> Result<(), Problem> {
@@ -228,12 +270,18 @@ impl<'text> Builder<'text> {
             ScalarStyle::Plain if !is_text => scalar::plain(text),
             _ => Value::String(text.to_owned()),
         };
+        let read = value.to_string();
+        let written = (!value.is_string() && read != text).then(|| text.to_owned());
         let quote = usize::from(style != ScalarStyle::Plain);
         let inner = span.slice(self.text).and_then(|source| source.get(quote..));
         let text_at = inner
             .is_some_and(|inner| inner.starts_with(text))
             .then_some(quote);
-        Content::Scalar { value, text_at }
+        Content::Scalar {
+            value,
+            written,
+            text_at,
+        }
     }
 
     fn list(&mut self, events: &mut Events<'text>) -> Result<Content, Problem> {
@@ -249,6 +297,7 @@ impl<'text> Builder<'text> {
     fn map(&mut self, events: &mut Events<'text>) -> Result<Content, Problem> {
         let mut fields: Vec<(Key, Node)> = Vec::new();
         let mut merged: Vec<(Key, Node)> = Vec::new();
+        let mut lines: HashMap<String, usize> = HashMap::new();
         loop {
             let (event, span) = self.expect(events)?;
             if matches!(event, Event::MappingEnd) {
@@ -267,29 +316,46 @@ impl<'text> Builder<'text> {
                 line: name.line,
                 column: name.column,
                 name: key_text(&name.value()),
+                written: name.written().map(str::to_owned),
             };
-            match fields.iter().find(|(known, _)| known.name == key.name) {
-                Some((first, _)) => self.problems.push(duplicate(first, &key)),
-                None => fields.push((key, value)),
+            match lines.entry(key.name.clone()) {
+                Entry::Occupied(first) => self.problems.push(duplicate(*first.get(), &key)),
+                Entry::Vacant(free) => {
+                    free.insert(key.line);
+                    fields.push((key, value));
+                }
             }
         }
         for (key, value) in merged {
-            if !fields.iter().any(|(known, _)| known.name == key.name) {
+            if let Entry::Vacant(free) = lines.entry(key.name.clone()) {
+                free.insert(key.line);
                 fields.push((key, value));
             }
         }
         Ok(Content::Map(fields))
     }
 
+    /// The tab in the indentation of a line, or of the one after it: a text that the parser still
+    /// reads on the first line ends there.
+    fn tab(&self, line: usize) -> Option<(usize, usize)> {
+        let lines = self.text.lines().enumerate().skip(line - 1).take(2);
+        lines.into_iter().find_map(|(number, source)| {
+            let mut blank = source.chars().take_while(|c| c.is_whitespace());
+            let column = blank.position(|c| c == '\t')?;
+            Some((number + 1, column + 1))
+        })
+    }
+
     fn syntax(&self, error: &ScanError) -> Problem {
         let line = error.marker().line().max(1);
         let column = error.marker().col() + 1;
-        let source = self.text.lines().nth(line - 1).unwrap_or_default();
-        let blank: String = source.chars().take_while(|c| c.is_whitespace()).collect();
-        if let Some(at) = blank.chars().position(|c| c == '\t') {
+        if *error.kind() == ErrorKind::RecursionLimitExceeded {
+            return too_deep(line, column);
+        }
+        if let Some((line, column)) = self.tab(line) {
             return Problem {
                 line,
-                column: at + 1,
+                column,
                 message: "the indentation has a tab".into(),
                 remedy: "use spaces only".into(),
                 ..Problem::default()
@@ -302,6 +368,16 @@ impl<'text> Builder<'text> {
             remedy: "correct the line, or the one before it".into(),
             ..Problem::default()
         }
+    }
+}
+
+fn too_deep(line: usize, column: usize) -> Problem {
+    Problem {
+        line,
+        column,
+        message: format!("the document is nested more than {MAX_DEPTH} levels deep"),
+        remedy: "write it flatter".into(),
+        ..Problem::default()
     }
 }
 
@@ -324,11 +400,11 @@ fn key_text(value: &Value) -> String {
         .map_or_else(|| value.to_string(), str::to_owned)
 }
 
-fn duplicate(first: &Key, again: &Key) -> Problem {
+fn duplicate(first_line: usize, again: &Key) -> Problem {
     Problem {
         line: again.line,
         column: again.column,
-        message: format!("the key {} is already on line {}", again.name, first.line),
+        message: format!("the key {} is already on line {first_line}", again.name),
         remedy: "remove one of the two".into(),
         ..Problem::default()
     }

@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod command_line;
+mod lint_suite;
 mod local;
+mod lsp;
 mod shown;
 mod signals;
+mod tools;
 mod workspace;

@@ -1,0 +1,87 @@
+//! What to do about each reason of runs and jobs.
+//! Must not repeat what a status' own message says.
+
+use crds::{JobStatus, PipelineRun};
+use kube::ResourceExt;
+
+use super::job::failed_step;
+
+/// What to do about a run's reason; empty when nothing is wrong or the message says it.
+pub(super) fn of_run(run: &PipelineRun, reason: &str, local: bool) -> String {
+    let name = run.name_any();
+    match reason {
+        "Pending" if local => "start it again: its process ended before it began".to_owned(),
+        "Pending" => "look whether the operator runs: `kubectl get pods -A -l \
+                      app.kubernetes.io/name=rustci-operator`"
+            .to_owned(),
+        "Suspended" => {
+            format!(
+                "let it go on: `kubectl patch prun {name} --type merge -p \
+                 '{{\"spec\":{{\"suspend\":false}}}}'`"
+            )
+        }
+        "WaitingForPipeline" | "PipelineNotFound" => {
+            "create the Pipeline in the run's namespace, or correct spec.pipelineRef".to_owned()
+        }
+        "InvalidPipeline" => "correct the pipeline; `rustci lint FILE` shows where".to_owned(),
+        "InvalidRun" => "correct the parameters and start another run".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// What to do about a job's reason.
+pub(super) fn of_job(run: &PipelineRun, job: &JobStatus, reason: &str, local: bool) -> String {
+    let pod = job.pod.as_deref().unwrap_or("POD");
+    let runner = job.runner.as_deref().unwrap_or("RUNNER");
+    match reason {
+        "StepFailed" | "StepTimedOut" if !local => see_log(run, job),
+        "StepTimedOut" => "raise the step's timeout, or make it quicker".to_owned(),
+        "JobTimedOut" => "raise the job's timeout, or make its steps quicker".to_owned(),
+        "RunTimedOut" => "raise the pipeline's timeout, or make its jobs quicker".to_owned(),
+        "WaitingForRunner" => {
+            format!("wait for a free place, or raise it: `kubectl scale rnr {runner} --replicas=N`")
+        }
+        "RunnerNotFound" => format!("create the Runner {runner}, or correct the job's runner"),
+        "Unschedulable" => "ask for less in pod.resources, correct nodeSelector and tolerations, \
+                            or add a node"
+            .to_owned(),
+        "ImagePullFailed" => "correct the image's name, or give its credentials in \
+                              pod.imagePullSecrets"
+            .to_owned(),
+        "MissingReference" => {
+            "create the Secret, ConfigMap or key in the run's namespace, or correct its name in env"
+                .to_owned()
+        }
+        "ContainerStartFailed" | "PodStarting" => {
+            format!("look at the pod: `kubectl describe pod {pod}`")
+        }
+        "AgentStarting" | "AgentNotConnected" | "AgentLost" | "SetupFailed" => {
+            format!("look at the pod's log: `kubectl logs {pod} --all-containers`")
+        }
+        "QuotaExceeded" => "free some of the namespace's quota, or raise it: `kubectl get \
+                            resourcequota`"
+            .to_owned(),
+        "PodRefused" => "correct what the API server refuses, often the namespace's pod security \
+                         level or a webhook"
+            .to_owned(),
+        "OutOfMemory" => "raise pod.resources.limits.memory, or use less".to_owned(),
+        "Evicted" | "NodeLost" | "PodDeleted" => "start the run again".to_owned(),
+        "NoImage" => "set image in the job or in its Runner".to_owned(),
+        "OutputsTooLarge" => {
+            "keep outputs small: pass large values as files outside of the run".to_owned()
+        }
+        _ => String::new(),
+    }
+}
+
+fn see_log(run: &PipelineRun, job: &JobStatus) -> String {
+    let step = failed_step(job).map(|(_, step)| format!(" --step {}", step.name));
+    let namespace = run.namespace().map(|name| format!(" -n {name}"));
+    format!(
+        "see its whole log: `rustci logs {} --job {}{}{}`",
+        run.name_any(),
+        job.name,
+        step.unwrap_or_default(),
+        namespace.unwrap_or_default()
+    )
+}

@@ -1,0 +1,89 @@
+//! Writes an explanation for people.
+//! Must not leave out a cause.
+
+use super::{Explanation, JobExplanation, StepExplanation};
+use crate::output::{elapsed, lines, text::state_word};
+
+/// The run in a line, then each cause with its evidence and what to do.
+pub fn text(explanation: &Explanation) -> String {
+    let Explanation {
+        run,
+        pipeline,
+        state,
+        message,
+        remedy,
+        jobs,
+        skipped,
+        waiting,
+    } = explanation;
+    let of = match pipeline.is_empty() {
+        true => String::new(),
+        false => format!(" of pipeline {pipeline}"),
+    };
+    let mut text = format!("run {run}{of}: {state}\n");
+    indented(&mut text, message);
+    advice(&mut text, remedy);
+    jobs.iter().for_each(|explained| job(&mut text, explained));
+    if !skipped.is_empty() {
+        let names = skipped.join(", ");
+        text.push_str(&format!("\nnot run, by its `when` or its needs: {names}\n"));
+    }
+    if !waiting.is_empty() {
+        text.push_str(&format!("\nwait for other jobs: {}\n", waiting.join(", ")));
+    }
+    if jobs.is_empty() && skipped.is_empty() && waiting.is_empty() && remedy.is_empty() {
+        text.push_str("\nnothing is wrong, and no job waits\n");
+    }
+    text
+}
+
+fn job(text: &mut String, job: &JobExplanation) {
+    let class = match job.class.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", job.class),
+    };
+    let time = job.for_millis.map(elapsed::text);
+    let time = time.map(|time| match job.state.is_final() {
+        true => format!(" after {time}"),
+        false => format!(" for {time}"),
+    });
+    let state = state_word(job.state);
+    let reason = match job.reason.is_empty() {
+        true => String::new(),
+        false => format!(": {}", job.reason),
+    };
+    text.push_str(&format!(
+        "\njob {} {state}{}{reason}{class}\n",
+        job.job,
+        time.unwrap_or_default()
+    ));
+    indented(text, &job.message);
+    job.evidence.iter().for_each(|said| indented(text, said));
+    if let Some(found) = &job.step {
+        step(text, found);
+    }
+    advice(text, &job.remedy);
+}
+
+fn step(text: &mut String, step: &StepExplanation) {
+    text.push_str(&format!("  step {} {}\n", step.name, step.end));
+    if !step.log_trouble.is_empty() {
+        text.push_str(&format!("  its log cannot be read: {}\n", step.log_trouble));
+    }
+    for line in &step.log {
+        text.push_str(&format!("    | {line}\n"));
+    }
+}
+
+/// Text of others is made safe for a terminal.
+fn indented(text: &mut String, said: &str) {
+    for line in said.lines() {
+        text.push_str(&format!("  {}\n", lines::safe(line.as_bytes(), false)));
+    }
+}
+
+fn advice(text: &mut String, remedy: &str) {
+    if !remedy.is_empty() {
+        text.push_str(&format!("  what to do: {remedy}\n"));
+    }
+}

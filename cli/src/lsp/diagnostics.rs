@@ -1,0 +1,25 @@
+//! The findings of `lint` as the protocol's diagnostics.
+//! Must not find anything itself.
+
+use serde_json::{Value, json};
+
+use super::position;
+use crate::lint;
+
+/// What is wrong in a text.
+pub(super) fn diagnostics(text: &str) -> Vec<Value> {
+    /// The protocol's number for an error.
+    const ERROR: u8 = 1;
+    let report = lint::lint_text("", text);
+    let diagnostic = |finding: &lint::Finding| {
+        let (line, start) = (finding.line - 1, finding.column - 1);
+        json!({
+            "range": position::range(text, line, start, finding.end_column - 1),
+            "severity": ERROR,
+            "source": "rustci",
+            "code": finding.rule,
+            "message": lint::words(finding),
+        })
+    };
+    report.findings.iter().map(diagnostic).collect()
+}

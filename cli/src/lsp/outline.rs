@@ -1,0 +1,138 @@
+//! The names that a document declares, and where: params, jobs, steps, outputs.
+//! Must not say whether they are right: `lint` does.
+
+use crate::lint::tree::{self, Content, Node};
+
+/// What one document declares.
+#[derive(Debug, Default)]
+pub(super) struct Outline {
+    pub(super) params: Vec<Named>,
+    pub(super) jobs: Vec<JobOutline>,
+    pub(super) finally: Vec<JobOutline>,
+}
+
+/// A job and what it declares.
+#[derive(Debug, Default)]
+pub(super) struct JobOutline {
+    pub(super) named: Named,
+    pub(super) needs: Vec<String>,
+    pub(super) steps: Vec<Named>,
+    pub(super) outputs: Vec<Named>,
+}
+
+/// A name, where it stands (line and characters from 0), and a few words on what it names.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) line: usize,
+    pub(super) start: usize,
+    pub(super) about: String,
+}
+
+impl Outline {
+    /// The outline of the document that a line belongs to. While that document is no YAML, it is
+    /// read without the line: the one that is being written.
+    pub(super) fn of(text: &str, line: usize) -> Self {
+        let document = document(text, line).or_else(|| document(&without(text, line), line));
+        document.map_or_else(Self::default, |document| Self::read(&document))
+    }
+
+    fn read(document: &Node) -> Self {
+        let Some((_, mut spec)) = document.field("spec") else {
+            return Self::default();
+        };
+        if let Some((_, inner)) = spec.field("pipelineSpec") {
+            spec = inner;
+        }
+        let jobs = |field: &str| entries(spec, field).map(job).collect();
+        Self {
+            params: named(spec, "params", &["type", "default", "description"]),
+            jobs: jobs("jobs"),
+            finally: jobs("finally"),
+        }
+    }
+
+    /// A job of any kind by its name.
+    pub(super) fn job(&self, name: &str) -> Option<&JobOutline> {
+        let jobs = self.jobs.iter().chain(&self.finally);
+        jobs.into_iter().find(|job| job.named.name == name)
+    }
+}
+
+fn document(text: &str, line: usize) -> Option<Node> {
+    let starts_before = |node: &Node| node.line <= line + 1;
+    let place = |document: &Result<Node, _>| match document {
+        Ok(node) => starts_before(node),
+        Err(_) => true,
+    };
+    // A broken document stands in the list as its problem.
+    tree::parse(text).into_iter().rfind(place)?.ok()
+}
+
+fn without(text: &str, line: usize) -> String {
+    let kept = text.split('\n').enumerate();
+    let lines: Vec<&str> = kept
+        .map(|(number, text)| if number == line { "" } else { text })
+        .collect();
+    lines.join("\n")
+}
+
+fn job(node: &Node) -> JobOutline {
+    let needs = entries(node, "needs").filter_map(|need| need.value().as_str().map(str::to_owned));
+    JobOutline {
+        named: name(node, &["image", "runner", "timeout"]),
+        needs: needs.collect(),
+        steps: named(node, "steps", &["run"]),
+        outputs: named(node, "outputs", &["value"]),
+    }
+}
+
+fn named(node: &Node, field: &str, about: &[&str]) -> Vec<Named> {
+    entries(node, field)
+        .map(|entry| name(entry, about))
+        .collect()
+}
+
+fn entries<'node>(node: &'node Node, field: &str) -> impl Iterator<Item = &'node Node> {
+    let items = match node.field(field).map(|(_, list)| &list.content) {
+        Some(Content::List(items)) => items.as_slice(),
+        _ => &[],
+    };
+    items.iter()
+}
+
+fn name(entry: &Node, about: &[&str]) -> Named {
+    let text = |node: &Node| match node.value() {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    };
+    let words = about.iter().filter_map(|field| {
+        let (_, value) = entry.field(field)?;
+        let value = text(value);
+        Some(format!(
+            "{field}: `{}`",
+            value.lines().next().unwrap_or_default()
+        ))
+    });
+    let about = words.collect::<Vec<_>>().join(", ");
+    let Some((_, value)) = entry.field("name") else {
+        return Named {
+            line: entry.line - 1,
+            start: entry.column - 1,
+            about,
+            ..Named::default()
+        };
+    };
+    let quote = match value.content {
+        Content::Scalar {
+            text_at: Some(at), ..
+        } => at,
+        _ => 0,
+    };
+    Named {
+        name: text(value),
+        line: value.line - 1,
+        start: value.column - 1 + quote,
+        about,
+    }
+}

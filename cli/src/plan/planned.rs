@@ -1,0 +1,99 @@
+//! The plan of a pipeline as a value: its jobs, each with the wave in which it can start.
+//! Must not know how it is printed.
+
+use crds::{Job, NamedValue, ParamValue};
+use planner::duration;
+use planner::run::Settings;
+use planner::validate::ValidPipeline;
+use serde::Serialize;
+
+/// What a run would do.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Planned {
+    /// Name of the pipeline.
+    pub(super) pipeline: String,
+    /// The parameters' values.
+    pub(super) params: Vec<NamedValue<ParamValue>>,
+    /// Longest time for the jobs of the run, `finally` not counted.
+    pub(super) timeout: String,
+    /// Number of waves before `finally`.
+    pub(super) waves: usize,
+    /// The jobs in the order of the file, then the `finally` jobs.
+    pub(super) jobs: Vec<PlannedJob>,
+}
+
+/// One job of the plan.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PlannedJob {
+    /// Name of the job.
+    pub(super) name: String,
+    /// From 1: the job can start when all jobs of the waves before it have ended. `finally` jobs
+    /// stand in the wave after the last.
+    pub(super) wave: usize,
+    /// True for a `finally` job.
+    pub(super) finally: bool,
+    /// Jobs that must end before.
+    pub(super) needs: Vec<String>,
+    /// Pool of the job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) runner: Option<String>,
+    /// Image of the steps; the pool's when there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) image: Option<String>,
+    /// Longest time for the steps.
+    pub(super) timeout: String,
+    /// Names of the steps, in their order.
+    pub(super) steps: Vec<String>,
+}
+
+impl Planned {
+    /// The plan of a pipeline with these values for its parameters.
+    pub(super) fn new(
+        pipeline: &str,
+        valid: &ValidPipeline,
+        params: &[NamedValue<ParamValue>],
+    ) -> Self {
+        let spec = valid.spec();
+        let waves = waves(valid);
+        let last = waves.iter().copied().max().unwrap_or_default();
+        let jobs = spec.jobs.iter().zip(&waves);
+        let jobs = jobs.map(|(job, wave)| planned_job(job, *wave, false));
+        let finally = spec.finally_jobs.iter();
+        let finally = finally.map(|job| planned_job(job, last + 1, true));
+        let timeout = spec.timeout.clone();
+        Self {
+            pipeline: pipeline.to_owned(),
+            params: params.to_vec(),
+            timeout: timeout.unwrap_or_else(|| duration::format(Settings::default().run_timeout)),
+            waves: last,
+            jobs: jobs.chain(finally).collect(),
+        }
+    }
+}
+
+/// The wave of each job: one after the last of those that it needs.
+fn waves(valid: &ValidPipeline) -> Vec<usize> {
+    let graph = valid.graph();
+    let mut waves = vec![1; valid.spec().jobs.len()];
+    for &job in graph.order() {
+        let before = graph.needs(job).iter().map(|&need| waves[need]);
+        waves[job] = before.max().unwrap_or_default() + 1;
+    }
+    waves
+}
+
+fn planned_job(job: &Job, wave: usize, finally: bool) -> PlannedJob {
+    let timeout = job.timeout.clone();
+    PlannedJob {
+        name: job.name.clone(),
+        wave,
+        finally,
+        needs: job.needs.clone(),
+        runner: job.runner.clone(),
+        image: job.image.clone(),
+        timeout: timeout.unwrap_or_else(|| duration::format(Settings::default().job_timeout)),
+        steps: job.steps.iter().map(|step| step.name.clone()).collect(),
+    }
+}

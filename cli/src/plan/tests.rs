@@ -1,0 +1,139 @@
+//! Plans of one pipeline in every form.
+
+use std::path::PathBuf;
+
+use super::*;
+
+const PIPELINE: &str = r#"
+apiVersion: rustci.dev/v1alpha1
+kind: Pipeline
+metadata: {name: orchard}
+spec:
+  params:
+    - {name: fruit, default: "red apple"}
+    - {name: baskets, type: integer}
+  timeout: 2h
+  jobs:
+    - {name: press, needs: [pick, wash], runner: cellar, steps: [{name: squeeze, run: a}]}
+    - {name: pick, image: ladder, timeout: 20m, steps: [{name: climb, run: a}, {name: grab, run: b}]}
+    - {name: wash, image: tub, needs: [pick], steps: [{name: rinse, run: a}]}
+  finally:
+    - {name: sweep, image: broom, steps: [{name: all, run: a}]}
+"#;
+
+fn plan_of(text: &str, output: PlanOutput, given: &[(&str, &str)]) -> Result<String, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let file: PathBuf = folder.path().join("ci.yaml");
+    std::fs::write(&file, text).unwrap();
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let arguments = PlanArguments {
+        file,
+        params: given.iter().map(own).collect(),
+        pipeline: None,
+        output,
+    };
+    let mut out = Vec::new();
+    plan(&arguments, &mut out)
+        .map(|_| String::from_utf8(out).unwrap())
+        .map_err(|failure| failure.message)
+}
+
+fn shown(output: PlanOutput) -> String {
+    plan_of(PIPELINE, output, &[("baskets", "3")]).unwrap()
+}
+
+#[test]
+fn the_text_has_the_jobs_by_waves_and_finally_last() {
+    insta::assert_snapshot!(shown(PlanOutput::Text), @r#"
+    pipeline orchard: 3 jobs in 3 waves, 1 finally job in the end, at most 2h
+      fruit = "red apple"
+      baskets = 3
+
+    WAVE      JOB     NEEDS        IMAGE                   TIMEOUT   STEPS
+    1         pick                 ladder                  20m       climb, grab
+    2         wash    pick         tub                     1h        rinse
+    3         press   pick, wash   that of runner cellar   1h        squeeze
+    finally   sweep                broom                   1h        all
+    "#);
+}
+
+#[test]
+fn mermaid_and_dot_have_every_job_and_every_need() {
+    insta::assert_snapshot!(shown(PlanOutput::Mermaid), @r#"
+    flowchart LR
+      subgraph jobs
+        j0["press"]
+        j1["pick"]
+        j2["wash"]
+      end
+      subgraph finally
+        j3["sweep"]
+      end
+      jobs -.-> finally
+      j1 --> j0
+      j2 --> j0
+      j1 --> j2
+    "#);
+    insta::assert_snapshot!(shown(PlanOutput::Dot), @r#"
+    digraph "orchard" {
+      rankdir=LR;
+      node [shape=box];
+      "press";
+      "pick";
+      "wash";
+      subgraph cluster_finally {
+        label=finally;
+        "sweep";
+      }
+      "pick" -> "press";
+      "wash" -> "press";
+      "pick" -> "wash";
+    }
+    "#);
+}
+
+#[test]
+fn json_has_the_jobs_in_the_order_of_the_file() {
+    let plan: serde_json::Value = serde_json::from_str(&shown(PlanOutput::Json)).unwrap();
+    assert_eq!(plan["waves"], 3);
+    assert_eq!(plan["params"][1]["value"], 3);
+    let jobs = plan["jobs"].as_array().unwrap();
+    let names: Vec<_> = jobs
+        .iter()
+        .map(|job| job["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["press", "pick", "wash", "sweep"]);
+    assert_eq!(jobs[3]["wave"], 4);
+    assert_eq!(jobs[1]["steps"], serde_json::json!(["climb", "grab"]));
+}
+
+#[test]
+fn a_missing_or_wrong_parameter_and_a_mistake_in_the_file_are_refused() {
+    let refused = |given| plan_of(PIPELINE, PlanOutput::Text, given).unwrap_err();
+    assert!(refused(&[]).contains("the param `baskets` has no value"));
+    assert!(refused(&[("baskets", "many")]).contains("a whole number"));
+    assert!(refused(&[("basket", "1")]).contains("did you mean `baskets`?"));
+    let wrong = PIPELINE.replace("needs: [pick]", "needs: [pock]");
+    let message = plan_of(&wrong, PlanOutput::Text, &[]).unwrap_err();
+    assert!(message.contains("did you mean `pick`?"), "{message}");
+}
+
+#[test]
+fn the_values_of_a_run_in_the_file_count_and_the_command_line_wins() {
+    let run = "---
+apiVersion: rustci.dev/v1alpha1
+kind: PipelineRun
+metadata: {name: harvest}
+spec: {pipelineRef: {name: orchard}, params: [{name: baskets, value: 7}, {name: fruit, value: pear}]}
+";
+    let text = plan_of(
+        &format!("{PIPELINE}{run}"),
+        PlanOutput::Text,
+        &[("fruit", "fig")],
+    )
+    .unwrap();
+    assert!(
+        text.contains("baskets = 7") && text.contains("fruit = \"fig\""),
+        "{text}"
+    );
+}

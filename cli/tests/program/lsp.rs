@@ -1,0 +1,360 @@
+//! `rustci lsp` as an editor talks to it: the protocol over standard input and output.
+//! Must not look into the library.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::{Value, json};
+
+const URI: &str = "file:///orchard/ci.yaml";
+
+const PIPELINE: &str = "apiVersion: rustci.dev/v1alpha1
+kind: Pipeline
+metadata: {name: orchard}
+spec:
+  params:
+    - {name: fruit, default: apple}
+  jobs:
+    - name: pick
+      image: ladder
+      steps:
+        - {name: climb, run: 'true'}
+      outputs: [{name: weight, value: '${{ steps.climb.outputs.kilos }}'}]
+    - name: press-all
+      image: cellar
+      needs: [pick]
+      env:
+        - {name: W, value: '${{ jobs.pick.outputs.weight + params.fruit }}'}
+      steps: [{name: squeeze, run: 'true'}]
+";
+
+/// An editor with one server.
+struct Editor {
+    server: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+    next: i32,
+}
+
+impl Editor {
+    /// Starts a server and shakes hands.
+    fn open() -> Self {
+        let mut server = Command::new(env!("CARGO_BIN_EXE_rustci"))
+            .arg("lsp")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut editor = Self {
+            input: server.stdin.take(),
+            output: BufReader::new(server.stdout.take().unwrap()),
+            server,
+            next: 0,
+        };
+        let answer = editor.ask("initialize", json!({"capabilities": {}}));
+        assert_eq!(answer["capabilities"]["hoverProvider"], true);
+        assert_eq!(answer["serverInfo"]["name"], "rustci");
+        editor.tell("initialized", json!({}));
+        editor
+    }
+
+    /// Starts a server and opens a document.
+    fn with(text: &str) -> Self {
+        let mut editor = Self::open();
+        let document = json!({"uri": URI, "languageId": "yaml", "version": 1, "text": text});
+        editor.tell("textDocument/didOpen", json!({"textDocument": document}));
+        editor
+    }
+
+    fn write(&mut self, message: Value) {
+        let mut message = message;
+        message["jsonrpc"] = json!("2.0");
+        let body = message.to_string();
+        let input = self.input.as_mut().unwrap();
+        write!(input, "Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        input.flush().unwrap();
+    }
+
+    fn read(&mut self) -> Value {
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            assert!(
+                self.output.read_line(&mut line).unwrap() > 0,
+                "the server is gone"
+            );
+            if line.trim().is_empty() {
+                break;
+            }
+            if let Some(value) = line.strip_prefix("Content-Length: ") {
+                length = value.trim().parse().unwrap();
+            }
+        }
+        let mut body = vec![0; length];
+        self.output.read_exact(&mut body).unwrap();
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    fn tell(&mut self, method: &str, params: Value) {
+        self.write(json!({"method": method, "params": params}));
+    }
+
+    /// Asks, and gives the whole answer; notifications on the way are passed over.
+    fn ask_whole(&mut self, method: &str, params: Value) -> Value {
+        self.next += 1;
+        let id = self.next;
+        self.write(json!({"id": id, "method": method, "params": params}));
+        loop {
+            let message = self.read();
+            if message["id"] == id {
+                return message;
+            }
+        }
+    }
+
+    fn ask(&mut self, method: &str, params: Value) -> Value {
+        let mut answer = self.ask_whole(method, params);
+        assert!(answer.get("error").is_none(), "{answer}");
+        answer["result"].take()
+    }
+
+    /// Asks about the place just behind `needle`, of which `text` has one.
+    fn ask_behind(&mut self, method: &str, text: &str, needle: &str) -> Value {
+        let end = text.find(needle).unwrap() + needle.len();
+        assert_eq!(text.matches(needle).count(), 1, "{needle}");
+        let line = text[..end].matches('\n').count();
+        let start = text[..end].rfind('\n').map_or(0, |at| at + 1);
+        let character = text[start..end].encode_utf16().count();
+        let position = json!({"line": line, "character": character});
+        self.ask(
+            method,
+            json!({"textDocument": {"uri": URI}, "position": position}),
+        )
+    }
+
+    /// What may be written behind `needle`.
+    fn offered(&mut self, text: &str, needle: &str) -> Vec<String> {
+        let answer = self.ask_behind("textDocument/completion", text, needle);
+        let items = answer["items"].as_array().cloned().unwrap_or_default();
+        let label = |item: &Value| item["label"].as_str().unwrap().to_owned();
+        items.iter().map(label).collect()
+    }
+
+    /// The next list of mistakes that the server sends.
+    fn diagnostics(&mut self) -> Value {
+        loop {
+            let mut message = self.read();
+            if message["method"] == "textDocument/publishDiagnostics" {
+                return message["params"].take();
+            }
+        }
+    }
+
+    /// Says goodbye; the server must end with success.
+    fn close(mut self) {
+        assert_eq!(self.ask("shutdown", Value::Null), Value::Null);
+        self.tell("exit", Value::Null);
+        assert!(self.server.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn mistakes_come_with_each_change_and_go_with_the_last() {
+    let wrong = PIPELINE.replace("needs: [pick]", "needs: [pikc]");
+    let mut editor = Editor::with(&wrong);
+    let sent = editor.diagnostics();
+    assert_eq!((&sent["uri"], &sent["version"]), (&json!(URI), &json!(1)));
+    let found = sent["diagnostics"].as_array().unwrap();
+    let message = found[0]["message"].as_str().unwrap();
+    assert!(message.contains("did you mean `pick`?"), "{message}");
+    let range = json!({
+        "start": {"line": 14, "character": 14},
+        "end": {"line": 14, "character": 18},
+    });
+    assert_eq!(
+        (&found[0]["range"], &found[0]["severity"]),
+        (&range, &json!(1))
+    );
+    let document = json!({"uri": URI, "version": 2});
+    let changes = json!([{"text": PIPELINE}]);
+    editor.tell(
+        "textDocument/didChange",
+        json!({"textDocument": document, "contentChanges": changes}),
+    );
+    let sent = editor.diagnostics();
+    assert_eq!(
+        (&sent["diagnostics"], &sent["version"]),
+        (&json!([]), &json!(2))
+    );
+    editor.tell(
+        "textDocument/didClose",
+        json!({"textDocument": {"uri": URI}}),
+    );
+    assert_eq!(editor.diagnostics()["diagnostics"], json!([]));
+    editor.close();
+}
+
+#[test]
+fn fields_come_by_the_schema_with_their_documentation() {
+    let text = format!("{PIPELINE}    - name: bottle\n      im");
+    let mut editor = Editor::with(&text);
+    let answer = editor.ask_behind("textDocument/completion", &text, "bottle\n      im");
+    let items = answer["items"].as_array().unwrap();
+    let image = items.iter().find(|item| item["label"] == "image").unwrap();
+    assert_eq!(image["textEdit"]["newText"], "image: ");
+    assert_eq!(image["textEdit"]["range"]["start"]["character"], 6);
+    let documentation = image["documentation"]["value"].as_str().unwrap();
+    assert!(documentation.contains("Container image"), "{documentation}");
+    let needs = items.iter().find(|item| item["label"] == "needs").unwrap();
+    assert_eq!(needs["textEdit"]["newText"], "needs:");
+    editor.close();
+}
+
+#[test]
+fn fields_are_offered_in_brackets_at_the_top_and_for_other_kinds() {
+    let text = PIPELINE.replace("run: 'true'}\n      out", "ti}\n      out");
+    let mut editor = Editor::with(&text);
+    let offered = editor.offered(&text, "{name: climb, ti");
+    assert!(offered.contains(&"timeout".to_owned()), "{offered:?}");
+    assert!(!offered.contains(&"needs".to_owned()), "{offered:?}");
+    let text = "kind: Runner\nspec:\n  ex";
+    let mut editor = Editor::with(text);
+    let offered = editor.offered(text, "\n  ex");
+    assert!(offered.contains(&"executor".to_owned()), "{offered:?}");
+    let text = "";
+    let mut editor = Editor::with(text);
+    let offered = editor.offered(text, "");
+    assert!(offered.contains(&"apiVersion".to_owned()), "{offered:?}");
+    assert!(!offered.contains(&"status".to_owned()), "{offered:?}");
+    let text = "kind: ";
+    let mut editor = Editor::with(text);
+    assert_eq!(
+        editor.offered(text, "kind: "),
+        ["Pipeline", "PipelineRun", "Runner"]
+    );
+}
+
+#[test]
+fn needs_offers_the_other_jobs_also_while_the_document_is_broken() {
+    let text = format!("{PIPELINE}    - name: bottle\n      image: i\n      needs: [pick, ");
+    let mut editor = Editor::with(&text);
+    assert_eq!(
+        editor.offered(&text, "needs: [pick, "),
+        ["pick", "press-all"]
+    );
+    editor.close();
+}
+
+#[test]
+fn values_of_a_fixed_list_are_offered() {
+    let text = PIPELINE.replace("default: apple", "type: ");
+    let mut editor = Editor::with(&text);
+    let offered = editor.offered(&text, "type: ");
+    assert_eq!(offered, ["string", "integer", "boolean"]);
+    editor.close();
+}
+
+#[test]
+fn expressions_offer_what_is_known_there() {
+    let with =
+        |expression: &str| PIPELINE.replace("jobs.pick.outputs.weight + params.fruit", expression);
+    let mut editor = Editor::open();
+    let mut offered = |expression: &str| {
+        let text = with(&format!("{expression} "));
+        let document = json!({"uri": URI, "languageId": "yaml", "version": 1, "text": text});
+        editor.tell("textDocument/didOpen", json!({"textDocument": document}));
+        editor.offered(&text, &format!("W, value: '${{{{ {expression}"))
+    };
+    assert!(offered("").contains(&"params".to_owned()));
+    assert_eq!(offered("params."), ["fruit"]);
+    assert_eq!(offered("jobs."), ["pick"]);
+    assert_eq!(offered("jobs.pick."), ["result", "outputs"]);
+    assert_eq!(offered("jobs.pick.outputs.we"), ["weight"]);
+    assert_eq!(offered("jobs[\"pick\"].outputs."), ["weight"]);
+    let text = PIPELINE.replace("steps.climb.outputs.kilos", "steps.");
+    let mut editor = Editor::with(&text);
+    assert_eq!(editor.offered(&text, "${{ steps."), ["climb"]);
+}
+
+#[test]
+fn a_name_with_a_dash_is_written_in_brackets() {
+    let text = format!(
+        "{PIPELINE}    - name: bottle
+      image: i
+      needs: [press-all]
+      env: [{{name: B, value: \"${{{{ jobs.\"}}]
+      steps: [{{name: s, run: 'true'}}]
+"
+    );
+    let mut editor = Editor::with(&text);
+    let answer = editor.ask_behind("textDocument/completion", &text, "\"${{ jobs.");
+    let edit = &answer["items"][0]["textEdit"];
+    assert_eq!(edit["newText"], "[\"press-all\"]");
+    let range = &edit["range"];
+    let width =
+        range["end"]["character"].as_u64().unwrap() - range["start"]["character"].as_u64().unwrap();
+    assert_eq!(width, 1, "the dot gives way: {range}");
+    editor.close();
+}
+
+#[test]
+fn hover_tells_what_fields_and_names_are() {
+    let mut editor = Editor::with(PIPELINE);
+    let mut said = |needle: &str| {
+        let answer = editor.ask_behind("textDocument/hover", PIPELINE, needle);
+        answer["contents"]["value"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    assert!(said("      need").contains("Jobs that must have"));
+    assert!(said("ladd").contains("Container image"));
+    assert!(said("needs: [pi").contains("job **pick**"));
+    assert!(said("params.fr").contains("default: `apple`"));
+    assert!(said("jobs.pick.outputs.wei").contains("steps.climb.outputs.kilos"));
+    assert!(said("{name: climb, ru").contains("The script"));
+    editor.close();
+}
+
+#[test]
+fn definitions_of_jobs_params_steps_and_outputs_are_found() {
+    let mut editor = Editor::with(PIPELINE);
+    let mut line = |needle: &str| {
+        let answer = editor.ask_behind("textDocument/definition", PIPELINE, needle);
+        if !answer.is_null() {
+            assert_eq!(answer["uri"], URI);
+        }
+        let start = &answer["range"]["start"];
+        (start["line"].as_u64(), start["character"].as_u64())
+    };
+    assert_eq!(line("needs: [pi"), (Some(7), Some(12)));
+    assert_eq!(line("params.fr"), (Some(5), Some(13)));
+    assert_eq!(line("jobs.pi"), (Some(7), Some(12)));
+    assert_eq!(line("jobs.pick.outputs.wei"), (Some(11), Some(23)));
+    assert_eq!(line("steps.cli"), (Some(10), Some(17)));
+    assert_eq!(line("image: lad"), (None, None));
+    editor.close();
+}
+
+#[test]
+fn what_the_server_does_not_know_is_refused_and_it_goes_on() {
+    let mut editor = Editor::with(PIPELINE);
+    let answer = editor.ask_whole("textDocument/rename", json!({}));
+    assert_eq!(answer["error"]["code"], -32601);
+    let answer = editor.ask_whole("textDocument/hover", json!({"textDocument": 1}));
+    assert_eq!(answer["error"]["code"], -32602);
+    let nowhere = json!({"textDocument": {"uri": URI}, "position": {"line": 99, "character": 99}});
+    assert_eq!(editor.ask("textDocument/hover", nowhere), Value::Null);
+    let unknown =
+        json!({"textDocument": {"uri": "file:///x"}, "position": {"line": 0, "character": 0}});
+    assert_eq!(editor.ask("textDocument/completion", unknown), Value::Null);
+    editor.tell("textDocument/didOpen", json!({"textDocument": []}));
+    editor.close();
+}
+
+#[test]
+fn an_editor_that_goes_away_ends_the_server() {
+    let mut editor = Editor::with(PIPELINE);
+    drop(editor.input.take());
+    assert!(editor.server.wait().unwrap().code().is_some());
+}
