@@ -1,5 +1,8 @@
-//! Writes the files that are made from the Rust types: CRDs and the JSON Schema for editors.
+//! Writes the files that are made from the Rust types: CRDs, the JSON Schema for editors and the
+//! reference documentation.
 //! Must not hold rules or schemas: they come from `crds`.
+
+mod reference;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,9 +42,10 @@ fn run(root: &Path, check: bool) -> Result<()> {
 /// Path below the workspace's folder, and content, of each generated file.
 fn files() -> Result<Vec<(PathBuf, String)>> {
     let mut files = Vec::new();
-    for definition in crds::definition::all() {
+    let definitions = crds::definition::all();
+    for definition in &definitions {
         let name = definition.spec.names.plural.as_str();
-        let yaml = serde_yaml::to_string(&definition).with_context(|| format!("CRD {name}"))?;
+        let yaml = serde_yaml::to_string(definition).with_context(|| format!("CRD {name}"))?;
         files.push((
             format!("crds/yaml/{name}.yaml").into(),
             format!("{HEADER}{yaml}"),
@@ -53,6 +57,9 @@ fn files() -> Result<Vec<(PathBuf, String)>> {
         "crds/schema/rustci.schema.json".into(),
         format!("{schema}\n"),
     ));
+    for (page, text) in reference::pages(&definitions) {
+        files.push((format!("docs/reference/{page}").into(), text));
+    }
     Ok(files)
 }
 
@@ -64,7 +71,7 @@ fn stale(root: &Path, files: &[(PathBuf, String)]) -> Result<Vec<String>> {
             stale.push(path.display().to_string());
         }
     }
-    for folder in ["crds/yaml", "crds/schema"] {
+    for folder in ["crds/yaml", "crds/schema", "docs/reference"] {
         let Ok(entries) = fs::read_dir(root.join(folder)) else {
             continue;
         };
