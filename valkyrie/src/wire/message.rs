@@ -299,7 +299,7 @@ impl Framed for Failure {
 }
 
 /// Whole milliseconds, rounded up so that a short time never becomes none.
-pub(crate) fn millis(time: Duration) -> u64 {
+pub fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 

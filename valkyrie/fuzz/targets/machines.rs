@@ -1,0 +1,184 @@
+//! State machines under operations that the bytes choose, against models.
+//! Must not use the machines inside the models.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use valkyrie::limits::Rate;
+use valkyrie::qos::TokenBucket;
+use valkyrie::session::{Secret, Sessions, Ticket};
+use valkyrie::wire::SessionId;
+
+use super::{named, size};
+use crate::simulation::choices::Choices;
+use crate::simulation::world::World;
+
+/// A whole simulated run, its faults and application chosen by the input.
+pub(crate) fn session(input: &[u8]) -> u64 {
+    let mut world = World::new(Choices::given(input), false);
+    let shown = world.run().unwrap_or_else(|broken| panic!("{broken}"));
+    let part = |number: u64| size(number as usize);
+    named([
+        part(shown.answered),
+        part(shown.resent),
+        part(shown.unavailable),
+        part(shown.late),
+        part(shown.resumed),
+        part(shown.bytes),
+        part(shown.events),
+    ])
+}
+
+/// One session in the model.
+#[derive(Clone)]
+struct Known {
+    peer: u8,
+    secret: u8,
+    connection: u64,
+    detached: Option<Instant>,
+}
+
+/// The table of sessions against a plain map.
+pub(crate) fn resume(input: &[u8]) -> u64 {
+    const WINDOW: Duration = Duration::from_secs(10);
+    const ROOM: usize = 4;
+    let mut table: Sessions<u8, u8> = Sessions::new(WINDOW, ROOM);
+    let mut model: BTreeMap<SessionId, Known> = BTreeMap::new();
+    let mut now = Instant::now();
+    let mut fresh = 0_u8;
+    let mut connections = Vec::new();
+    let (mut resumed, mut full, mut evicted, mut expired) = (0, 0, 0, 0);
+    for operation in input.chunks_exact(3).take(200) {
+        let (what, a, b) = (operation[0] % 6, operation[1], operation[2]);
+        match what {
+            0 | 1 => {
+                let id = SessionId([a % (fresh + 1); 16]);
+                let secret = if b & 0x40 == 0 { id.0[0] } else { b };
+                let shown = Ticket {
+                    id,
+                    secret: Secret([secret; 32]),
+                };
+                let shown = (what == 1).then_some(&shown);
+                let peer = b % 3;
+                fresh = fresh.wrapping_add(1);
+                let new = SessionId([fresh; 16]);
+                model.remove(&new);
+                table.remove(new);
+                let ticket = Ticket {
+                    id: new,
+                    secret: Secret([fresh; 32]),
+                };
+                let may = shown.is_some()
+                    && model.get(&id).is_some_and(|known| {
+                        known.peer == peer
+                            && known.secret == secret
+                            && known.detached.is_none_or(|at| now < at + WINDOW)
+                    });
+                let oldest = model
+                    .iter()
+                    .filter_map(|(id, known)| Some((known.detached?, *id)))
+                    .min();
+                let attached = table.attach(peer, shown, ticket, || fresh, now);
+                if may {
+                    let attached = attached.expect("a known session has room");
+                    assert!(attached.resumed && attached.evicted.is_none());
+                    assert_eq!((attached.ticket.id, attached.value), (id, id.0[0]));
+                    let known = model.get_mut(&id).expect("it may");
+                    known.connection = attached.connection;
+                    known.detached = None;
+                    connections.push((id, attached.connection));
+                    resumed += 1;
+                    continue;
+                }
+                if model.len() == ROOM {
+                    let Some((_, oldest)) = oldest else {
+                        assert!(attached.is_err(), "no room, and none waits");
+                        full += 1;
+                        continue;
+                    };
+                    model.remove(&oldest);
+                    evicted += 1;
+                    let gone = attached.as_ref().expect("one waits").evicted;
+                    assert_eq!(gone.map(|(id, _)| id), Some(oldest));
+                }
+                let attached = attached.expect("there is room");
+                assert!(!attached.resumed && attached.ticket.id == new);
+                connections.push((new, attached.connection));
+                let known = Known {
+                    peer,
+                    secret: fresh,
+                    connection: attached.connection,
+                    detached: None,
+                };
+                model.insert(new, known);
+            }
+            2 if !connections.is_empty() => {
+                let (id, connection) = connections[usize::from(a) % connections.len()];
+                let known = model.get_mut(&id);
+                let current = known.filter(|known| known.connection == connection);
+                let expected = current.is_some();
+                if let Some(known) = current {
+                    known.detached = Some(now);
+                }
+                assert_eq!(table.detach(id, connection, now), expected);
+            }
+            3 => now += Duration::from_millis(u64::from(a) * 40),
+            4 => {
+                let mut gone: Vec<_> = table.expire(now).into_iter().map(|(id, _)| id).collect();
+                gone.sort();
+                let over = |known: &Known| known.detached.is_some_and(|at| now >= at + WINDOW);
+                let ids = model.iter().filter(|(_, known)| over(known));
+                let expected: Vec<_> = ids.map(|(id, _)| *id).collect();
+                assert_eq!(gone, expected);
+                expired += gone.len();
+                model.retain(|_, known| !over(known));
+            }
+            _ => {
+                let id = SessionId([a % (fresh + 1); 16]);
+                let value = model.remove(&id).map(|_| id.0[0]);
+                assert_eq!(table.remove(id), value);
+            }
+        }
+        assert_eq!(table.len(), model.len());
+        let next = model.values().filter_map(|known| known.detached).min();
+        assert_eq!(table.next_expiry(), next.map(|at| at + WINDOW));
+    }
+    named([
+        size(resumed),
+        size(full),
+        size(evicted),
+        size(expired),
+        size(model.len()),
+    ])
+}
+
+/// A token bucket never gives more than its rate, and keeps what it says of waiting.
+pub(crate) fn buckets(input: &[u8]) -> u64 {
+    let (Some(head), Some(rest)) = (input.get(..2), input.get(2..)) else {
+        return 0;
+    };
+    let rate = Rate::new(u64::from(head[0]), u64::from(head[1]));
+    let start = Instant::now();
+    let mut now = start;
+    let mut bucket = TokenBucket::new(rate, now);
+    let (mut granted, mut refused) = (0_u128, 0);
+    for step in rest.chunks_exact(2).take(200) {
+        now += Duration::from_micros(u64::from(step[0]).pow(2) * 13);
+        let tokens = u64::from(step[1] % 32);
+        match bucket.take(tokens, now) {
+            true => granted += u128::from(tokens),
+            false => refused += 1,
+        }
+        let nanos = now.duration_since(start).as_nanos();
+        let most = u128::from(rate.burst) * 1_000_000_000 + nanos * u128::from(rate.per_sec);
+        assert!(granted * 1_000_000_000 <= most);
+        if let Some(wait) = bucket.wait(tokens, now) {
+            assert!(bucket.clone().take(tokens, now + wait));
+        }
+    }
+    named([
+        size(granted as usize),
+        size(refused),
+        size(rate.per_sec as usize),
+    ])
+}
