@@ -77,7 +77,7 @@ pub(crate) fn show(value: &ParamValue) -> String {
 }
 
 /// A value as text.
-pub(crate) fn plain(value: &ParamValue) -> String {
+pub fn plain(value: &ParamValue) -> String {
     match value {
         ParamValue::Boolean(truth) => truth.to_string(),
         ParamValue::Integer(number) => number.to_string(),
