@@ -6,6 +6,7 @@
 pub mod append;
 pub mod error;
 pub mod identity;
+pub mod lease;
 pub mod limits;
 pub mod qos;
 pub mod session;

@@ -450,3 +450,15 @@ fn a_writer_believes_no_sink_that_cannot_be_right() {
     writer.acknowledged(closed(10)).unwrap();
     assert!(writer.is_done() && writer.next(4).is_none());
 }
+
+#[test]
+fn a_sink_goes_on_behind_what_another_stream_has_made_durable() {
+    let mut sink = Sink::new(0, 8);
+    sink.chunk(0, b"ab", crc(b"ab")).unwrap();
+    sink.write().unwrap();
+    sink.chunk(2, b"c", crc(b"c")).unwrap();
+    assert_eq!(sink.written(5).durable_end, 5);
+    assert_eq!((sink.write(), sink.held()), (None, 0));
+    assert_eq!(sink.chunk(5, b"f", crc(b"f")), Ok(()));
+    assert_eq!(sink.write().map(|write| write.offset), Some(5));
+}
