@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::env::EnvVar;
 use crate::matrix::Matrix;
+use crate::retry::Retry;
 use crate::rule::{
     DURATION, IDENTIFIER, JOB_HAS_IMAGE, LABEL, MAX_CONDITION, MAX_DURATION, MAX_ENV,
     MAX_IDENTIFIER, MAX_LABEL, MAX_NEEDS, MAX_OBJECT_NAME, MAX_OUTPUTS, MAX_STEPS, NOT_ITSELF,
@@ -92,6 +93,9 @@ pub struct Job {
         extend("x-kubernetes-validations" = rules(&[DURATION]))
     )]
     pub timeout: Option<String>,
+    /// Tries the job again when it fails; once only by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
     /// Options of the job's pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodOptions>,

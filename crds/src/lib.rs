@@ -11,6 +11,7 @@ pub mod matrix;
 pub mod offline;
 pub mod pipeline;
 pub mod pipeline_run;
+pub mod retry;
 mod rule;
 pub mod runner;
 
@@ -26,7 +27,9 @@ pub use pipeline::{
     Param, ParamType, ParamValue, Pipeline, PipelineSpec, PipelineStatus, Retention, Triggers,
 };
 pub use pipeline_run::{
-    FailureClass, JobState, JobStatus, LogAccess, NamedValue, PipelineRef, PipelineRun,
-    PipelineRunSpec, PipelineRunStatus, ResolvedPipeline, RunSource, StepState, StepStatus,
+    AttemptStatus, FailureClass, JobState, JobStatus, LogAccess, NamedValue, PipelineRef,
+    PipelineRun, PipelineRunSpec, PipelineRunStatus, ResolvedPipeline, RunSource, StepState,
+    StepStatus,
 };
+pub use retry::{Backoff, RaiseMemory, Retry, RetryOn};
 pub use runner::{Executor, Runner, RunnerSpec, RunnerStatus};

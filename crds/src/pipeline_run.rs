@@ -255,6 +255,12 @@ pub struct JobStatus {
     /// Fencing number of the current attempt; results with a lower one are refused.
     #[serde(default)]
     pub fence: u64,
+    /// The attempts that failed before, in order; the last ten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<AttemptStatus>,
+    /// When the next attempt may start; set between two attempts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_time: Option<Time>,
     /// Name of the job's pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
@@ -273,6 +279,28 @@ pub struct JobStatus {
     /// The steps, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepStatus>,
+}
+
+/// An attempt that failed and was followed by another.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptStatus {
+    /// Number of the attempt, from 1.
+    pub attempt: u32,
+    /// One word for why it failed.
+    pub reason: String,
+    /// A sentence for why it failed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Whose fault it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_class: Option<FailureClass>,
+    /// When it was assigned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_time: Option<Time>,
 }
 
 /// Where a job stands.
@@ -375,6 +403,9 @@ pub enum FailureClass {
 pub struct LogAccess {
     /// Name of the operator's API service, as `NAMESPACE/NAME:PORT`.
     pub service: String,
+    /// Address of an operator outside the cluster, as `IP:PORT`: its logs are read there, by HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// Proves to the operator that the reader may read this run.
     pub token: String,
 }

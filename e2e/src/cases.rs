@@ -188,6 +188,13 @@ pub const CASES: &[Case] = &[
         messages: &[("strict.3", "step `leave` exited with code 3")],
         ..CASE
     },
+    Case {
+        name: "retry",
+        exit: 1,
+        jobs: &[("second-try", Succeeded), ("no-try", Failed)],
+        messages: &[("no-try", "step `leave` exited with code 3")],
+        ..CASE
+    },
 ];
 
 /// The case of a name.

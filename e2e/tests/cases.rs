@@ -46,4 +46,5 @@ cases! {
     script_is_given_as_it_stands: "shell",
     conditions_and_allowed_failures: "conditions",
     matrix_from_an_output_and_its_results: "matrix",
+    retry_by_class_of_failure: "retry",
 }

@@ -11,5 +11,6 @@ pub mod names;
 pub mod params;
 pub mod pipeline;
 pub mod pool;
+pub mod quantity;
 pub mod run;
 pub mod validate;

@@ -12,6 +12,7 @@ mod outcome;
 mod place;
 mod plan;
 mod reason;
+mod retry;
 mod schedule;
 mod start;
 mod stop;

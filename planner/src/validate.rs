@@ -5,12 +5,13 @@ mod checker;
 mod job;
 mod matrix;
 mod pipeline;
+mod retry;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-use crds::{EnvSource, Job, PipelineRunSpec, PipelineSpec, RunnerSpec};
+use crds::{EnvSource, FailureClass, Job, PipelineRunSpec, PipelineSpec, RunnerSpec};
 
 use self::checker::Checker;
 pub(crate) use self::checker::limit;
@@ -65,6 +66,7 @@ pub(crate) struct ValidJob {
     pub(crate) is_finally: bool,
     pub(crate) when: Option<Condition>,
     pub(crate) matrix: Option<ValidMatrix>,
+    pub(crate) retry: Option<ValidRetry>,
     pub(crate) image: Option<Template>,
     pub(crate) working_dir: Option<Template>,
     pub(crate) node_selector: Vec<(String, Template)>,
@@ -87,6 +89,24 @@ pub(crate) struct ValidMatrix {
     pub(crate) fixed: Option<Vec<Combination>>,
     pub(crate) max_parallel: Option<usize>,
     pub(crate) fail_fast: bool,
+}
+
+/// When and how a job is tried again.
+#[derive(Clone, Debug)]
+pub(crate) struct ValidRetry {
+    pub(crate) limit: u32,
+    pub(crate) on: Vec<FailureClass>,
+    pub(crate) base: Duration,
+    pub(crate) factor: u32,
+    pub(crate) cap: Duration,
+    pub(crate) raise: Option<ValidRaise>,
+}
+
+/// How memory is raised, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ValidRaise {
+    pub(crate) factor: u32,
+    pub(crate) cap: u64,
 }
 
 /// A step that can be run.

@@ -54,8 +54,12 @@ impl Ending {
 }
 
 impl Turn<'_> {
-    /// Ends a job. A job ends once: a final state never changes.
+    /// Ends a job, or only its attempt when it is tried again. A job ends once: a final state never
+    /// changes.
     pub(super) fn end_job(&mut self, pipeline: &ValidPipeline, job: usize, ending: Ending) {
+        if self.retry_job(pipeline, job, &ending) {
+            return;
+        }
         let tolerates = self.job_of(pipeline, job).spec.continue_on_error;
         self.close_job(job, tolerates, ending);
     }
@@ -72,7 +76,8 @@ impl Turn<'_> {
         let end_time = self.time();
         let status = &mut self.status.jobs[job];
         debug_assert!(!status.state.is_final(), "job {} ends twice", status.name);
-        let was_assigned = status.state != JobState::Pending;
+        let was_assigned = status.attempt > 0;
+        status.retry_time = None;
         status.state = state;
         status.reason = Some(reason.as_str().to_owned());
         status.message = (!message.is_empty()).then(|| message.clone());

@@ -70,7 +70,7 @@ impl Judgement {
 }
 
 /// How long a place may take to go away before its node counts as lost.
-const DELETION_LIMIT: Duration = Duration::from_secs(120);
+pub(super) const DELETION_LIMIT: Duration = Duration::from_secs(120);
 
 /// Judges an attempt. The agent's word counts before the place's: it knows more, and the place's
 /// end follows from it.

@@ -8,6 +8,7 @@ use crds::{EnvSource, FailureClass, JobStatus, PodOptions};
 use super::ending::Ending;
 use super::plan::{EnvEntry, EnvFrom, EnvValue, OfferSpec, PlaceSpec, StepOffer, StepRuns};
 use super::reason::JobReason;
+use super::retry;
 use super::turn::{Inputs, Turn};
 use crate::expression::{Evaluator, Status, Template, Uses};
 use crate::names;
@@ -57,6 +58,10 @@ pub(super) fn build_place(
         let value = evaluator.text(&format!("nodeSelector {key}"), value)?;
         own.node_selector.insert(key.clone(), value);
     }
+    let mut pod = merge(defaults, own);
+    if let Some(resources) = &mut pod.resources {
+        retry::raise(resources, valid.retry.as_ref(), &turn.status.jobs[job]);
+    }
     Ok(PlaceSpec {
         name: place_name(turn, job),
         key: turn.key(&turn.status.jobs[job]),
@@ -65,7 +70,7 @@ pub(super) fn build_place(
             .unwrap_or_default(),
         runner: valid.spec.runner.clone(),
         image: image.unwrap_or_default(),
-        pod: merge(defaults, own),
+        pod,
         env_from: sources(valid)
             .into_iter()
             .enumerate()

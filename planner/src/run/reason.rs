@@ -64,6 +64,8 @@ reasons! {
         Suspended,
         /// As many jobs of its matrix run as may.
         WaitingForMatrix,
+        /// An attempt failed, and the next one comes.
+        WaitingForRetry,
         /// All places of its Runner are taken.
         WaitingForRunner,
         /// Its Runner does not exist.

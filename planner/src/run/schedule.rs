@@ -109,6 +109,9 @@ fn start_all(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize) {
 }
 
 fn start(turn: &mut Turn<'_>, pipeline: &ValidPipeline, entry: usize) {
+    if !turn.next_attempt_is_due(entry) {
+        return;
+    }
     let runner = turn.job_of(pipeline, entry).spec.runner.clone();
     if let Some(runner) = &runner
         && !has_room(turn, pipeline, entry, runner)
@@ -161,6 +164,7 @@ fn assign(turn: &mut Turn<'_>, pipeline: &ValidPipeline, entry: usize) -> Result
     let status = &mut turn.status.jobs[entry];
     status.attempt += 1;
     status.fence += 1;
+    status.retry_time = None;
     let built = build_place(turn, pipeline, entry)
         .and_then(|place| Ok((place, build_offer(turn, pipeline, entry)?)));
     let (place, offer) = match built {

@@ -3,6 +3,7 @@
 
 mod conditions;
 mod matrix;
+mod retries;
 mod simulation;
 mod stories;
 mod troubles;

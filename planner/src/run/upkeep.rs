@@ -8,6 +8,7 @@ use super::observed::{PlaceFact, PlacePhase};
 use super::place::{build_offer, build_place};
 use super::plan::Action;
 use super::reason::JobReason;
+use super::retry::attempt_is_over;
 use super::turn::Turn;
 use crate::validate::ValidPipeline;
 
@@ -46,7 +47,7 @@ pub(super) fn active_jobs(turn: &mut Turn<'_>, pipeline: &ValidPipeline) {
 pub(super) fn ended_jobs(turn: &mut Turn<'_>) {
     for job in 0..turn.status.jobs.len() {
         let status = &turn.status.jobs[job];
-        if !status.state.is_final() || status.attempt == 0 {
+        if !attempt_is_over(status) || status.attempt == 0 {
             continue;
         }
         let has_result = turn.agent(job).is_some_and(|agent| agent.result.is_some());
@@ -80,15 +81,24 @@ fn is_to_go(turn: &mut Turn<'_>, place: &PlaceFact) -> bool {
         return is_completed;
     };
     let status = &turn.status.jobs[job];
-    if !status.state.is_final() {
+    if !attempt_is_over(status) {
         return place.attempt < status.attempt;
     }
-    let Some(ended) = status.end_time.as_ref().map(|time| time.0) else {
+    let (ended, reason) = match status
+        .attempts
+        .last()
+        .filter(|_| status.retry_time.is_some())
+    {
+        Some(last) => (&last.end_time, Some(last.reason.as_str())),
+        None => (&status.end_time, status.reason.as_deref()),
+    };
+    let Some(ended) = ended.as_ref().map(|time| time.0) else {
         return true;
     };
+    let is_told = ended_by_agent(reason);
     // An agent that gave a result ends by itself once it has its answer.
     let has_result = turn.agent(job).is_some_and(|agent| agent.result.is_some());
-    let by_agent = has_result || ended_by_agent(status.reason.as_deref());
+    let by_agent = has_result || is_told;
     place.attempt != status.attempt
         || !by_agent
         || turn.is_over(ended, turn.settings().backstop_grace)

@@ -4,7 +4,7 @@
 use crds::{EnvSource, EnvVar, Job, PodOptions, Step};
 
 use super::checker::{Checker, limit};
-use super::{Problem, ValidEnv, ValidEnvValue, ValidJob, ValidStep, matrix};
+use super::{Problem, ValidEnv, ValidEnvValue, ValidJob, ValidStep, matrix, retry};
 use crate::expression::{Condition, Mistake, Scope, Template, Uses};
 
 /// Checks a job and makes it ready to run. Its `when` and axes know nothing of its matrix. `shared`
@@ -72,11 +72,14 @@ pub(super) fn job(
             node_selector.extend(template(check, &field, value, scope).map(|v| (key.clone(), v)));
         }
     }
+    let field = format!("{path}.retry");
+    let retry = (job.retry.as_ref()).map(|raw| retry::retry(check, &field, job, raw));
     let mut valid = ValidJob {
         spec: job.clone(),
         is_finally: false,
         when,
         matrix,
+        retry,
         image,
         working_dir,
         node_selector,

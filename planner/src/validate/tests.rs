@@ -215,6 +215,40 @@ fn every_mistake_in_a_matrix_is_named() {
 }
 
 #[test]
+fn every_mistake_in_a_retry_is_named() {
+    let cases = [
+        "{limit: 0}",
+        "{limit: 11, failures: [User, User]}",
+        "{limit: 1, backoff: {base: soon, factor: 0, cap: 5}}",
+        "{limit: 1, onOutOfMemory: {cap: lots, factor: 1}}",
+    ];
+    let found = cases.iter().map(|case| {
+        let yaml = format!(
+            "jobs: [{{name: a, image: x, retry: {case}, steps: [{{name: s, run: 'true'}}]}}]"
+        );
+        let spec: PipelineSpec = serde_yaml::from_str(&yaml).unwrap();
+        let problems = validate_pipeline(&spec).err().unwrap_or_default();
+        let lines: Vec<_> = problems.iter().map(Problem::to_string).collect();
+        format!("{case}\n  {}", lines.join("\n  "))
+    });
+    insta::assert_snapshot!(found.collect::<Vec<_>>().join("\n"), @r"
+    {limit: 0}
+      spec.jobs[0].retry.limit: the number is out of range; use 1 to 10
+    {limit: 11, failures: [User, User]}
+      spec.jobs[0].retry.limit: the number is out of range; use 1 to 10
+      spec.jobs[0].retry.failures[1]: the class `User` is there twice; give each its own name, or remove one
+    {limit: 1, backoff: {base: soon, factor: 0, cap: 5}}
+      spec.jobs[0].retry.backoff.base: `s` is not expected here; write numbers with the units d, h, m, s, largest first, such as `90s`, `20m`, `1h30m`, `14d`
+      spec.jobs[0].retry.backoff.cap: `5` has no unit; write numbers with the units d, h, m, s, largest first, such as `90s`, `20m`, `1h30m`, `14d`
+      spec.jobs[0].retry.backoff.factor: the number is out of range; use 1 to 10
+    {limit: 1, onOutOfMemory: {cap: lots, factor: 1}}
+      spec.jobs[0].retry.onOutOfMemory.factor: the number is out of range; use 2 to 10
+      spec.jobs[0].retry.onOutOfMemory: the job has no memory limit that could be raised; set pod.resources.limits.memory
+      spec.jobs[0].retry.onOutOfMemory.cap: `lots` is no amount of memory; write for example 8Gi
+    ");
+}
+
+#[test]
 fn a_run_has_at_most_a_thousand_jobs_with_those_of_each_matrix() {
     let job = |name: &str| crds::Job {
         name: name.to_owned(),

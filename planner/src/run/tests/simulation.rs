@@ -79,6 +79,18 @@ fn without_faults_every_run_succeeds() {
     }
 }
 
+fn retry(chance: &mut Chance) -> crds::Retry {
+    crds::Retry {
+        limit: 1 + chance.below(2) as u32,
+        failures: match chance.below(3) {
+            0 => vec![],
+            1 => vec![crds::RetryOn::User],
+            _ => vec![crds::RetryOn::Infrastructure, crds::RetryOn::OutOfMemory],
+        },
+        ..crds::Retry::default()
+    }
+}
+
 fn matrix(chance: &mut Chance) -> crds::Matrix {
     let values = |count: usize| (0..count as i64).map(crds::ParamValue::Integer);
     let from = chance.one_in(2).then(|| "[0, 1]".to_owned());
@@ -112,6 +124,7 @@ fn simulate(seed: u64, with_faults: bool) -> World {
             timeout,
             when: when.flatten().map(str::to_owned),
             continue_on_error: with_faults && chance.one_in(6),
+            retry: chance.one_in(3).then(|| retry(&mut chance)),
             matrix: chance.one_in(5).then(|| matrix(&mut chance)),
             ..job(&format!("j{i}"), &needs)
         }
@@ -210,31 +223,33 @@ impl Simulation {
             PlacePhase::Waiting { ref reason, .. } if reason == "ContainerCreating" => {
                 PlacePhase::Running { since: now }
             }
-            PlacePhase::Running { .. } => return self.agent_happens(&place.job),
+            PlacePhase::Running { .. } => return self.agent_happens(&place.job, place.attempt),
             _ => return,
         };
         self.world.places[i].phase = next;
     }
 
-    fn agent_happens(&mut self, job: &str) {
-        if let Some(i) = self.unheard.iter().position(|agent| agent.job == job) {
+    fn agent_happens(&mut self, job: &str, attempt: u32) {
+        let is_it = |agent: &AgentFact| agent.job == job && agent.attempt == attempt;
+        if let Some(i) = self.unheard.iter().position(is_it) {
             let agent = self.unheard.swap_remove(i);
             return self.world.agents.push(AgentFact {
                 accepted_at: None,
                 ..agent
             });
         }
-        let known = self.world.agents.iter().find(|agent| agent.job == job);
-        let Some(agent) = known.cloned() else {
-            let offer = self.world.offers.iter().find(|key| key.job == job).cloned();
-            if let Some(key) = offer {
+        let Some(agent) = self.world.agents.iter().find(|agent| is_it(agent)).cloned() else {
+            let mut offers = self.world.offers.iter();
+            let offer = offers.find(|key| key.job == job && key.attempt == attempt);
+            if let Some(key) = offer.cloned() {
                 let first = self.executed.insert((key.job, key.attempt, key.fence));
                 assert!(first, "the job {job} runs twice");
                 self.world.accept(job);
             }
             return;
         };
-        let was_cancelled = self.world.cancels.iter().any(|key| key.job == job);
+        let was_cancelled =
+            (self.world.cancels.iter()).any(|key| key.job == job && key.attempt == attempt);
         if agent.result.is_some() {
         } else if was_cancelled {
             let step = StepFact {
@@ -263,10 +278,12 @@ impl Simulation {
                 let i = self.chance.below(self.world.places.len());
                 let job = self.world.places[i].job.clone();
                 if self.world.places[i].phase.is_alive() {
-                    let has_run = self.executed.iter().any(|(name, ..)| *name == job);
+                    let attempt = self.world.places[i].attempt;
+                    let is_it = |name: &str, number: u32| *name == job && number == attempt;
+                    let has_run = self.executed.iter().any(|(name, a, _)| is_it(name, *a));
                     self.world.places[i].phase = self.fault(has_run);
-                    self.world.agents.retain(|agent| agent.job != job);
-                    self.unheard.retain(|agent| agent.job != job);
+                    self.world.agents.retain(|a| !is_it(&a.job, a.attempt));
+                    self.unheard.retain(|a| !is_it(&a.job, a.attempt));
                     // It ran, and went before anybody could write that: nobody knows, and the
                     // attempt may be made again.
                     if self.world.run.status.is_none()
@@ -277,7 +294,7 @@ impl Simulation {
                             .iter()
                             .any(|known| known.name == job && known.state == JobState::Starting)
                     {
-                        self.executed.retain(|(name, ..)| *name != job);
+                        self.executed.retain(|(name, a, _)| !is_it(name, *a));
                     }
                 }
             }
@@ -352,6 +369,11 @@ impl Simulation {
             };
             let job = jobs.iter().find(|job| job.name == place.key.job).unwrap();
             let raw = spec.jobs.iter().find(|raw| raw.name == base(job));
+            let old = self.world.places.iter().find(|old| {
+                let is_alive = old.phase.is_alive();
+                old.job == job.name && old.attempt < place.key.attempt && is_alive
+            });
+            assert_eq!(old, None, "seed {seed}: two attempts at once");
             let needs: Vec<_> = match raw {
                 Some(job) => job.needs.iter().flat_map(|need| states(need)).collect(),
                 None => spec.jobs.iter().flat_map(|job| states(&job.name)).collect(),
@@ -392,6 +414,19 @@ impl Simulation {
             assert!(
                 new.fence >= old.fence && new.attempt >= old.attempt,
                 "seed {seed}: fence"
+            );
+            let raw = spec.jobs.iter().find(|raw| raw.name == base(new));
+            let retry = raw.and_then(|job| job.retry.as_ref());
+            let most = 1 + retry.map_or(0, |retry| retry.limit);
+            assert!(new.attempt <= most, "seed {seed}: too many attempts");
+            let on = retry.map_or(&[][..], |retry| &retry.failures);
+            let is_wrong = |past: &crds::AttemptStatus| {
+                past.failure_class == Some(crds::FailureClass::User)
+                    && !on.contains(&crds::RetryOn::User)
+            };
+            assert!(
+                !new.attempts.iter().any(is_wrong),
+                "seed {seed}: a user's error retried"
             );
             if old.state.is_final() {
                 assert_eq!(old, new, "seed {seed}: a final state changed");

@@ -144,10 +144,13 @@ impl World {
                     }
                 }
                 Action::Acknowledge { key } => {
+                    let job = self.job(&key.job);
                     assert!(
-                        self.job(&key.job).state.is_final(),
+                        job.state.is_final() || job.retry_time.is_some(),
                         "only an end is acknowledged"
                     );
+                    self.offers.remove(key);
+                    self.cancels.remove(key);
                     let had_result = |agent: &AgentFact| {
                         agent.job == key.job && agent.fence == key.fence && agent.result.is_some()
                     };
@@ -205,8 +208,9 @@ impl World {
     }
 
     pub(super) fn set_place(&mut self, job: &str, phase: PlacePhase) {
-        for place in self.places.iter_mut().filter(|place| place.job == job) {
-            place.phase = phase.clone();
+        let of_job = self.places.iter_mut().filter(|place| place.job == job);
+        if let Some(place) = of_job.max_by_key(|place| place.attempt) {
+            place.phase = phase;
         }
     }
 
@@ -215,7 +219,8 @@ impl World {
         let key = self
             .offers
             .iter()
-            .find(|key| key.job == job)
+            .filter(|key| key.job == job)
+            .max_by_key(|key| key.fence)
             .expect("it was offered")
             .clone();
         self.set_place(job, PlacePhase::Running { since: self.now });
@@ -239,7 +244,8 @@ impl World {
         let agent = self
             .agents
             .iter_mut()
-            .find(|agent| agent.job == job)
+            .filter(|agent| agent.job == job)
+            .max_by_key(|agent| agent.fence)
             .expect("it accepted");
         agent.steps = vec![StepFact {
             ended_at: Some(now),
