@@ -4,10 +4,14 @@
 pub mod memory;
 #[cfg(feature = "tcp")]
 pub(crate) mod mux;
+#[cfg(feature = "tcp")]
+mod proxy;
 #[cfg(feature = "quic")]
 pub mod quic;
 #[cfg(feature = "tcp")]
 pub mod tcp;
+#[cfg(feature = "ws")]
+pub mod ws;
 
 use std::collections::VecDeque;
 use std::time::SystemTime;

@@ -1,4 +1,4 @@
-//! Sessions over real transports: the same behaviour over memory and QUIC, refusals, cuts.
+//! Sessions over real transports: the same behaviour over each, refusals, cuts.
 //! Must not assert on time: every wait is for an event.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
@@ -11,9 +11,13 @@ mod conformance;
 mod cuts;
 #[path = "sessions/intruders.rs"]
 mod intruders;
+#[path = "sessions/proxy.rs"]
+mod proxy;
 #[path = "sessions/relay.rs"]
 mod relay;
 #[path = "sessions/service.rs"]
 mod service;
+#[path = "sessions/ways.rs"]
+mod ways;
 #[path = "sessions/world.rs"]
 mod world;

@@ -89,6 +89,13 @@ impl DialerBuilder {
         self.target(Target::Tcp(address))
     }
 
+    /// Dials this TCP address by WebSocket, through an HTTP proxy if one is given.
+    #[cfg(feature = "ws")]
+    #[must_use]
+    pub fn websocket(self, server: SocketAddr, proxy: Option<SocketAddr>) -> Self {
+        self.target(Target::WebSocket { server, proxy })
+    }
+
     /// Dials the server of this hub under a claimed id.
     #[must_use]
     pub fn memory(self, hub: &MemoryHub, claimed: SpiffeId) -> Self {

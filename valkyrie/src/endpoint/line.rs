@@ -103,7 +103,12 @@ impl Line {
 
     /// Whether a call or stream may start here.
     pub(super) fn may_start(&self) -> bool {
-        !self.held.load(Ordering::SeqCst) && self.drain.lock().may_start()
+        !self.is_held() && self.drain.lock().may_start()
+    }
+
+    /// Whether another connection is about to take over.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.load(Ordering::SeqCst)
     }
 
     /// Lets nothing start, or lets it again.

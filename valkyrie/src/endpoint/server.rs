@@ -182,7 +182,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Listens for TLS on this TCP address; port 0 takes the port of QUIC when it listens on that
+    /// Listens for TLS on this TCP address, and for WebSocket inside TLS with the feature `ws`;
+    /// port 0 takes the port of QUIC when it listens on that
     /// too, else a free one.
     #[cfg(feature = "tcp")]
     #[must_use]

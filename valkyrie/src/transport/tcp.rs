@@ -13,7 +13,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::mux::{self, Doors, First, Further, Joined, MuxConnection, Ticket};
-use super::{Ended, Remote, TransportKind};
+#[cfg(feature = "ws")]
+use super::ws;
+use super::{Ended, Remote, TransportKind, proxy};
 use crate::identity::{CertificateDer, IdentityError, IdentityStore, SpiffeId, tls};
 use crate::limits::Limits;
 
@@ -65,10 +67,34 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// What carries the multiplexer inside TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// Nothing in between.
+    Tls,
+    /// Binary messages of a WebSocket.
+    #[cfg(feature = "ws")]
+    WebSocket,
+}
+
+impl Over {
+    /// The name in TLS, by which the server knows what is inside.
+    fn alpn(self) -> &'static [u8] {
+        match self {
+            Over::Tls => crate::ALPN,
+            #[cfg(feature = "ws")]
+            Over::WebSocket => ws::ALPN,
+        }
+    }
+}
+
 /// Where and as whom to connect.
 #[derive(Clone)]
 pub(crate) struct Way {
     pub(crate) server: SocketAddr,
+    /// An HTTP proxy that passes CONNECT, if there is one on the way.
+    pub(crate) proxy: Option<SocketAddr>,
+    pub(crate) over: Over,
     pub(crate) identity: IdentityStore,
     pub(crate) expected: Option<SpiffeId>,
     pub(crate) limits: Limits,
@@ -79,24 +105,26 @@ impl Way {
     pub(crate) async fn connect(self) -> Result<(MuxConnection, Remote), Ended> {
         let tls = self.secure().await?;
         let remote = remote(&tls).map_err(|error| Ended::Tls(error.to_string()))?;
-        let limits = self.limits.clone();
         let further = Way {
             expected: remote.id.clone(),
-            ..self
+            ..self.clone()
         };
-        let further: Box<dyn Further> = Box::new(further);
-        let kind = TransportKind::Tcp;
-        let connection = MuxConnection::dialed(kind, &limits, tls, None, Some(further));
+        let connection = self.carry(tls, None, Some(Box::new(further))).await?;
         Ok((connection, remote))
     }
 
-    /// TCP and TLS.
+    /// TCP and TLS, through the proxy if there is one.
     async fn secure(&self) -> Result<Tls, Ended> {
         let broken = |error: io::Error| Ended::Broken(error.to_string());
-        let socket = TcpStream::connect(self.server).await.map_err(broken)?;
+        let first = self.proxy.unwrap_or(self.server);
+        let mut socket = TcpStream::connect(first).await.map_err(broken)?;
         tune(&socket, &self.limits);
+        if self.proxy.is_some() {
+            socket = proxy::tunnel(socket, self.server).await.map_err(broken)?;
+        }
         let config = tls::client_config(&self.identity, self.expected.clone());
-        let config = config.map_err(|error| Ended::Broken(error.to_string()))?;
+        let mut config = config.map_err(|error| Ended::Broken(error.to_string()))?;
+        config.alpn_protocols = vec![self.over.alpn().to_vec()];
         let connector = TlsConnector::from(Arc::new(config));
         let name = SERVER_NAME.try_into().expect("it is a DNS name");
         let mut tls = connector
@@ -106,6 +134,28 @@ impl Way {
         tls.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
         Ok(TlsStream::Client(tls))
     }
+
+    /// Puts the multiplexer on TLS.
+    async fn carry(
+        &self,
+        tls: Tls,
+        join: Option<Ticket>,
+        further: Option<Box<dyn Further>>,
+    ) -> Result<MuxConnection, Ended> {
+        let limits = &self.limits;
+        match self.over {
+            Over::Tls => {
+                let kind = TransportKind::Tcp;
+                Ok(MuxConnection::dialed(kind, limits, tls, join, further))
+            }
+            #[cfg(feature = "ws")]
+            Over::WebSocket => {
+                let kind = TransportKind::WebSocket;
+                let pipe = ws::upgrade(tls).await?;
+                Ok(MuxConnection::dialed(kind, limits, pipe, join, further))
+            }
+        }
+    }
 }
 
 #[async_trait]
@@ -113,8 +163,7 @@ impl Further for Way {
     async fn join(&self, ticket: Ticket) -> Result<MuxConnection, Ended> {
         let joining = async {
             let tls = self.secure().await?;
-            let kind = TransportKind::Tcp;
-            let further = MuxConnection::dialed(kind, &self.limits, tls, Some(ticket), None);
+            let further = self.carry(tls, Some(ticket), None).await?;
             match further.first().await {
                 First::Joined => Ok(further),
                 First::Nothing => Err(further.closed().await),
@@ -138,6 +187,12 @@ pub(crate) struct Acceptor {
 impl Acceptor {
     pub(crate) fn new(identity: &IdentityStore, limits: &Limits) -> Result<Self, IdentityError> {
         let config = tls::server_config(identity)?;
+        #[cfg(feature = "ws")]
+        let config = {
+            let mut config = config;
+            config.alpn_protocols.push(ws::ALPN.to_vec());
+            config
+        };
         Ok(Self {
             tls: TlsAcceptor::from(Arc::new(config)),
             doors: Arc::default(),
@@ -145,7 +200,7 @@ impl Acceptor {
         })
     }
 
-    /// TLS with a peer.
+    /// TLS with a peer, and what it wants inside: ALPN says it.
     pub(crate) async fn accept(&self, socket: TcpStream) -> Result<(MuxConnection, Remote), Ended> {
         tune(&socket, &self.limits);
         let accepted = self.tls.accept(socket).into_fallible().await;
@@ -160,6 +215,13 @@ impl Acceptor {
         let tls = TlsStream::Server(tls);
         let remote = remote(&tls).map_err(|error| Ended::Tls(error.to_string()))?;
         let peer = remote.id.clone().map(|id| (id, &self.doors));
+        #[cfg(feature = "ws")]
+        if tls.get_ref().1.alpn_protocol() == Some(ws::ALPN) {
+            let pipe = ws::accept(tls).await?;
+            let kind = TransportKind::WebSocket;
+            let connection = MuxConnection::accepted(kind, &self.limits, pipe, peer);
+            return Ok((connection, remote));
+        }
         let kind = TransportKind::Tcp;
         let connection = MuxConnection::accepted(kind, &self.limits, tls, peer);
         Ok((connection, remote))

@@ -12,15 +12,29 @@ use crate::world::*;
 
 macro_rules! over_each_transport {
     ($($name:ident)*) => {
-        over_each_transport! { @ memory Memory; $($name)* }
-        over_each_transport! { @ quic Quic; $($name)* }
-        over_each_transport! { @ tcp Tcp; $($name)* }
+        on_stage! { memory Stage::from(TransportKind::Memory); $($name)* }
+        on_stage! { quic Stage::from(TransportKind::Quic); $($name)* }
+        on_stage! { tcp Stage::from(TransportKind::Tcp); $($name)* }
+        on_stage! { websocket Stage::from(TransportKind::WebSocket); $($name)* }
     };
-    (@ $transport:ident $kind:ident; $($name:ident)*) => {
-        mod $transport {
+}
+
+/// Through a relay with 50 ms to and fro, over QUIC with one packet in a hundred lost.
+macro_rules! far_away {
+    ($($name:ident)*) => {
+        on_stage! { far_quic Stage::far(TransportKind::Quic); $($name)* }
+        on_stage! { far_tcp Stage::far(TransportKind::Tcp); $($name)* }
+        on_stage! { far_websocket Stage::far(TransportKind::WebSocket); $($name)* }
+    };
+}
+
+macro_rules! on_stage {
+    ($module:ident $stage:expr; $($name:ident)*) => {
+        mod $module {
+            use super::*;
             $(#[tokio::test]
             async fn $name() {
-                super::$name(super::TransportKind::$kind).await;
+                super::$name($stage).await;
             })*
         }
     };
@@ -48,11 +62,32 @@ over_each_transport! {
     another_server_than_expected_is_not_spoken_to
 }
 
-async fn a_call_is_answered_with_the_peers_identity_known(kind: TransportKind) {
-    let world = World::new(kind, Limits::default()).await;
+// Without those that move megabytes: a lossy way would take its time for them.
+far_away! {
+    a_call_is_answered_with_the_peers_identity_known
+    an_error_arrives_as_it_was_made
+    the_server_calls_the_client_on_the_same_session
+    a_call_past_its_deadline_fails_and_is_cancelled_at_the_peer
+    a_dropped_call_is_cancelled_at_the_peer
+    a_panic_in_a_handler_fails_only_its_call
+    a_stream_carries_messages_both_ways_with_their_borders
+    a_handlers_error_ends_its_stream_in_words
+    a_dropped_stream_is_an_error_and_never_a_silent_end
+    a_message_over_the_limit_is_refused_before_it_leaves
+    many_calls_at_once_are_all_answered
+    a_refused_peer_hears_the_reason
+    a_closed_session_is_down_on_both_sides
+    a_drain_lets_the_running_call_end
+    a_dialer_without_a_handler_refuses_calls
+    the_last_handle_ends_the_session
+    another_server_than_expected_is_not_spoken_to
+}
+
+async fn a_call_is_answered_with_the_peers_identity_known(stage: Stage) {
+    let world = World::new(stage, Limits::default()).await;
     let session = world.dial("ns/a/agent/1").await;
     assert_eq!(echo(&session, "hello").await.unwrap(), "hello");
-    assert_eq!(session.transport(), kind);
+    assert_eq!(session.transport(), stage.kind);
     assert_eq!(session.peer(), &Peer::Spiffe(world.id("operator")));
     let ups = world.service.ups.lock().clone();
     assert_eq!(
@@ -62,8 +97,8 @@ async fn a_call_is_answered_with_the_peers_identity_known(kind: TransportKind) {
     assert_eq!(*session.link().borrow(), Link::Up);
 }
 
-async fn bodies_up_to_the_limit_arrive_whole_and_larger_ones_fail(kind: TransportKind) {
-    let world = World::new(kind, Limits::default()).await;
+async fn bodies_up_to_the_limit_arrive_whole_and_larger_ones_fail(stage: Stage) {
+    let world = World::new(stage, Limits::default()).await;
     let session = world.dial("a").await;
     for length in [0, 1, 65_535, 262_144, 262_145, world.limits.call_body] {
         let body = Bytes::from((0..length).map(|at| at as u8).collect::<Vec<_>>());
@@ -76,16 +111,16 @@ async fn bodies_up_to_the_limit_arrive_whole_and_larger_ones_fail(kind: Transpor
     assert_eq!(echo(&session, "still").await.unwrap(), "still");
 }
 
-async fn an_error_arrives_as_it_was_made(kind: TransportKind) {
-    let world = World::new(kind, Limits::default()).await;
+async fn an_error_arrives_as_it_was_made(stage: Stage) {
+    let world = World::new(stage, Limits::default()).await;
     let session = world.dial("a").await;
     let expected = CallError::new(Code::FailedPrecondition, "old fence")
         .retry_after(Duration::from_millis(1500));
     assert_eq!(call(&session, FAIL).await, Err(expected));
 }
 
-async fn the_server_calls_the_client_on_the_same_session(kind: TransportKind) {
-    let world = World::new(kind, Limits::default()).await;
+async fn the_server_calls_the_client_on_the_same_session(stage: Stage) {
+    let world = World::new(stage, Limits::default()).await;
     let client = Service::new();
     let dialer = world.dialer("a").handler(client.clone());
     let session = dialer.connect(Duration::from_secs(50)).await.unwrap();
@@ -102,8 +137,8 @@ async fn the_server_calls_the_client_on_the_same_session(kind: TransportKind) {
     assert_eq!(echo(&accepted, "direct").await.unwrap(), "direct");
 }
 
-async fn a_call_past_its_deadline_fails_and_is_cancelled_at_the_peer(kind: TransportKind) {
-    let world = World::new(kind, Limits::default()).await;
+async fn a_call_past_its_deadline_fails_and_is_cancelled_at_the_peer(stage: Stage) {
+    let world = World::new(stage, Limits::default()).await;
     let session = world.dial("a").await;
     let short = CallOptions::new(Duration::from_millis(200));
     let error = session.call(HANG, Bytes::new(), short).await.unwrap_err();
@@ -114,8 +149,8 @@ async fn a_call_past_its_deadline_fails_and_is_cancelled_at_the_peer(kind: Trans
         .unwrap();
 }
 
-async fn a_dropped_call_is_cancelled_at_the_peer(kind: TransportKind) {
-    let world = World::new(kind, Limits::default()).await;
+async fn a_dropped_call_is_cancelled_at_the_peer(stage: Stage) {
+    let world = World::new(stage, Limits::default()).await;
     let session = world.dial("a").await;
     let mut begun = world.service.begun.subscribe();
     tokio::select! {
@@ -128,8 +163,8 @@ async fn a_dropped_call_is_cancelled_at_the_peer(kind: TransportKind) {
         .unwrap();
 }
 
-async fn a_panic_in_a_handler_fails_only_its_call(kind: TransportKind) {
-    let world = World::new(kind, Limits::default()).await;
+async fn a_panic_in_a_handler_fails_only_its_call(stage: Stage) {
+    let world = World::new(stage, Limits::default()).await;
     let session = world.dial("a").await;
     assert_eq!(
         call(&session, PANIC).await.unwrap_err().code,
@@ -138,8 +173,8 @@ async fn a_panic_in_a_handler_fails_only_its_call(kind: TransportKind) {
     assert_eq!(echo(&session, "alive").await.unwrap(), "alive");
 }
 
-async fn a_stream_carries_messages_both_ways_with_their_borders(kind: TransportKind) {
-    let world = World::new(kind, Limits::default()).await;
+async fn a_stream_carries_messages_both_ways_with_their_borders(stage: Stage) {
+    let world = World::new(stage, Limits::default()).await;
     let session = world.dial("a").await;
     let head = Bytes::from_static(b"head");
     let (mut tx, mut rx) = session
@@ -156,8 +191,8 @@ async fn a_stream_carries_messages_both_ways_with_their_borders(kind: TransportK
     assert_eq!(rx.recv().await.unwrap(), None);
 }
 
-async fn a_handlers_error_ends_its_stream_in_words(kind: TransportKind) {
-    let world = World::new(kind, Limits::default()).await;
+async fn a_handlers_error_ends_its_stream_in_words(stage: Stage) {
+    let world = World::new(stage, Limits::default()).await;
     let session = world.dial("a").await;
     let (_tx, mut rx) = session
         .open(FAIL_STREAM, Bytes::new(), Class::Log)
@@ -167,8 +202,8 @@ async fn a_handlers_error_ends_its_stream_in_words(kind: TransportKind) {
     assert_eq!(error, CallError::new(Code::NotFound, "no such log"));
 }
 
-async fn a_dropped_stream_is_an_error_and_never_a_silent_end(kind: TransportKind) {
-    let world = World::new(kind, Limits::default()).await;
+async fn a_dropped_stream_is_an_error_and_never_a_silent_end(stage: Stage) {
+    let world = World::new(stage, Limits::default()).await;
     let session = world.dial("a").await;
     let (_tx, mut rx) = session
         .open(DROP_STREAM, Bytes::new(), Class::Log)
@@ -180,8 +215,8 @@ async fn a_dropped_stream_is_an_error_and_never_a_silent_end(kind: TransportKind
     );
 }
 
-async fn a_stalled_reader_blocks_its_sender_with_bounded_memory(kind: TransportKind) {
-    let world = World::new(kind, Limits::default()).await;
+async fn a_stalled_reader_blocks_its_sender_with_bounded_memory(stage: Stage) {
+    let world = World::new(stage, Limits::default()).await;
     let session = world.dial("a").await;
     let (mut tx, mut rx) = session
         .open(STALL_STREAM, Bytes::new(), Class::Bulk)
@@ -223,8 +258,8 @@ async fn a_stalled_reader_blocks_its_sender_with_bounded_memory(kind: TransportK
     );
 }
 
-async fn a_message_over_the_limit_is_refused_before_it_leaves(kind: TransportKind) {
-    let world = World::new(kind, Limits::default()).await;
+async fn a_message_over_the_limit_is_refused_before_it_leaves(stage: Stage) {
+    let world = World::new(stage, Limits::default()).await;
     let session = world.dial("a").await;
     let (mut tx, mut rx) = session
         .open(ECHO_STREAM, Bytes::new(), Class::Log)
@@ -240,8 +275,8 @@ async fn a_message_over_the_limit_is_refused_before_it_leaves(kind: TransportKin
     assert_eq!(rx.recv().await.unwrap().unwrap(), "fits");
 }
 
-async fn many_calls_at_once_are_all_answered(kind: TransportKind) {
-    let world = World::new(kind, Limits::default()).await;
+async fn many_calls_at_once_are_all_answered(stage: Stage) {
+    let world = World::new(stage, Limits::default()).await;
     let session = world.dial("a").await;
     let mut calls = tokio::task::JoinSet::new();
     for number in 0..500_u32 {
@@ -259,16 +294,16 @@ async fn many_calls_at_once_are_all_answered(kind: TransportKind) {
     assert!(world.server().metrics().calls_ok.value() >= 499);
 }
 
-async fn a_refused_peer_hears_the_reason(kind: TransportKind) {
-    let world = World::new(kind, Limits::default()).await;
+async fn a_refused_peer_hears_the_reason(stage: Stage) {
+    let world = World::new(stage, Limits::default()).await;
     let error = CallError::new(Code::PermissionDenied, "not one of ours");
     *world.service.refuse.lock() = Some(error.clone());
     let result = world.dialer("a").connect(Duration::from_secs(50)).await;
     assert_eq!(result.unwrap_err(), error);
 }
 
-async fn a_closed_session_is_down_on_both_sides(kind: TransportKind) {
-    let world = World::new(kind, Limits::default()).await;
+async fn a_closed_session_is_down_on_both_sides(stage: Stage) {
+    let world = World::new(stage, Limits::default()).await;
     let (first, second) = (world.dial("a").await, world.dial("b").await);
     first.close("done");
     in_time("the end", first.closed()).await;
@@ -286,8 +321,8 @@ async fn a_closed_session_is_down_on_both_sides(kind: TransportKind) {
     assert_eq!(*second.link().borrow(), Link::Down);
 }
 
-async fn a_drain_lets_the_running_call_end(kind: TransportKind) {
-    let world = World::new(kind, Limits::default()).await;
+async fn a_drain_lets_the_running_call_end(stage: Stage) {
+    let world = World::new(stage, Limits::default()).await;
     let session = world.dial("a").await;
     let running = {
         let session = session.clone();
@@ -312,8 +347,8 @@ async fn a_drain_lets_the_running_call_end(kind: TransportKind) {
     assert_eq!(*session.link().borrow(), Link::Down);
 }
 
-async fn a_dialer_without_a_handler_refuses_calls(kind: TransportKind) {
-    let world = World::new(kind, Limits::default()).await;
+async fn a_dialer_without_a_handler_refuses_calls(stage: Stage) {
+    let world = World::new(stage, Limits::default()).await;
     let _session = world.dial("a").await;
     let accepted = world.service.sessions.lock()[0].clone();
     assert_eq!(
@@ -322,8 +357,8 @@ async fn a_dialer_without_a_handler_refuses_calls(kind: TransportKind) {
     );
 }
 
-async fn the_last_handle_ends_the_session(kind: TransportKind) {
-    let world = World::new(kind, Limits::default()).await;
+async fn the_last_handle_ends_the_session(stage: Stage) {
+    let world = World::new(stage, Limits::default()).await;
     let session = world.dial("a").await;
     let id = session.id();
     drop(session);
@@ -333,8 +368,8 @@ async fn the_last_handle_ends_the_session(kind: TransportKind) {
         .unwrap();
 }
 
-async fn another_server_than_expected_is_not_spoken_to(kind: TransportKind) {
-    let world = World::new(kind, Limits::default()).await;
+async fn another_server_than_expected_is_not_spoken_to(stage: Stage) {
+    let world = World::new(stage, Limits::default()).await;
     let dialer = world.dialer("a").expect_peer(world.id("someone-else"));
     let error = dialer.connect(Duration::from_secs(50)).await.unwrap_err();
     assert_eq!(error.code, Code::Unauthenticated);

@@ -157,7 +157,7 @@ async fn a_killed_server_is_left_for_its_successor_with_a_fresh_session() {
 
 #[tokio::test]
 async fn a_server_that_shuts_down_hands_its_peers_to_the_next_one() {
-    for kind in [TransportKind::Memory, TransportKind::Quic] {
+    for kind in TransportKind::ALL {
         let mut world = World::new(kind, quick()).await;
         let session = world.dial("a").await;
         assert_eq!(echo(&session, "one").await.unwrap(), "one");
@@ -248,7 +248,7 @@ async fn a_call_waits_for_the_link_no_longer_than_its_deadline() {
 
 #[tokio::test]
 async fn a_server_that_hands_over_names_its_successor_while_running_calls_end() {
-    for kind in [TransportKind::Memory, TransportKind::Quic] {
+    for kind in TransportKind::ALL {
         let mut world = World::new(kind, Limits::default()).await;
         let session = world.dial("a").await;
         let running = {

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use valkyrie::endpoint::{
     CallError, CallOptions, Dialer, DialerBuilder, Limits, Link, MemoryHub, Method, Server,
     Session, TransportKind,
 };
 use valkyrie::identity::{Authority, IdentityStore, SpiffeId, TrustBundle, TrustDomain};
 
+use crate::relay::{Relay, StreamRelay, Weather};
 use crate::service::Service;
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
@@ -45,6 +47,36 @@ pub(crate) fn quick() -> Limits {
     }
 }
 
+/// What carries a test, and through which network.
+#[derive(Clone, Copy)]
+pub(crate) struct Stage {
+    pub(crate) kind: TransportKind,
+    pub(crate) weather: Option<Weather>,
+}
+
+impl From<TransportKind> for Stage {
+    fn from(kind: TransportKind) -> Self {
+        Self {
+            kind,
+            weather: None,
+        }
+    }
+}
+
+impl Stage {
+    /// 50 ms to and fro, and of packets one in a hundred lost.
+    pub(crate) fn far(kind: TransportKind) -> Self {
+        let weather = Weather {
+            delay: Duration::from_millis(25),
+            loss: 100,
+        };
+        Self {
+            kind,
+            weather: Some(weather),
+        }
+    }
+}
+
 pub(crate) struct World {
     pub(crate) kind: TransportKind,
     pub(crate) authority: Authority,
@@ -53,10 +85,16 @@ pub(crate) struct World {
     pub(crate) limits: Limits,
     pub(crate) server: Option<Server>,
     pub(crate) address: SocketAddr,
+    weather: Option<Weather>,
+    /// One for each dialer of QUIC, when there is weather.
+    relays: Mutex<Vec<Relay>>,
+    /// One for all dialers of TCP, when there is weather.
+    streams: Option<StreamRelay>,
 }
 
 impl World {
-    pub(crate) async fn new(kind: TransportKind, limits: Limits) -> Self {
+    pub(crate) async fn new(stage: impl Into<Stage>, limits: Limits) -> Self {
+        let Stage { kind, weather } = stage.into();
         let domain = TrustDomain::parse("test.example").unwrap();
         let server = domain.member("operator").unwrap();
         let authority = Authority::generate(domain, SystemTime::now(), 24 * HOUR).unwrap();
@@ -68,8 +106,14 @@ impl World {
             limits,
             server: None,
             address: local(),
+            weather,
+            relays: Mutex::default(),
+            streams: None,
         };
         world.start().await;
+        if let (Some(weather), TransportKind::Tcp | TransportKind::WebSocket) = (weather, kind) {
+            world.streams = Some(StreamRelay::with(world.address, weather).await);
+        }
         world
     }
 
@@ -80,8 +124,9 @@ impl World {
         let server = match self.kind {
             TransportKind::Memory => builder.memory(&self.hub).start().await.unwrap(),
             TransportKind::Quic => builder.listen_quic(self.address).start().await.unwrap(),
-            TransportKind::Tcp => builder.listen_tcp(self.address).start().await.unwrap(),
-            other => panic!("no server of {other:?} here"),
+            TransportKind::Tcp | TransportKind::WebSocket => {
+                builder.listen_tcp(self.address).start().await.unwrap()
+            }
         };
         let address = server.local_addr().or(server.tcp_addr());
         self.address = address.unwrap_or(self.address);
@@ -112,9 +157,23 @@ impl World {
             .expect_peer(self.id("operator"));
         match self.kind {
             TransportKind::Memory => builder.memory(&self.hub, self.id(path)),
-            TransportKind::Quic => builder.quic(self.address),
-            TransportKind::Tcp => builder.tcp(self.address),
-            other => panic!("no dialer of {other:?} here"),
+            TransportKind::Quic => builder.quic(self.way()),
+            TransportKind::Tcp => builder.tcp(self.way()),
+            TransportKind::WebSocket => builder.websocket(self.way(), None),
+        }
+    }
+
+    /// Where a dialer finds the server, or what lies in between.
+    fn way(&self) -> SocketAddr {
+        match (self.weather, &self.streams) {
+            (_, Some(streams)) => streams.address,
+            (Some(weather), None) => {
+                let relay = Relay::with(self.address, weather);
+                let address = relay.address;
+                self.relays.lock().push(relay);
+                address
+            }
+            (None, None) => self.address,
         }
     }
 

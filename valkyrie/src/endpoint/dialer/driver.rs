@@ -268,11 +268,22 @@ impl Driver {
         };
         tokio::pin!(serving);
         let ended = loop {
-            tokio::select! {
-                ended = &mut serving => break ended,
-                _ = doubts.wait_for(|doubt| *doubt) => {}
-                better = self.better(shared, handles, &line, index) => {
-                    return Served::Continued(better.map(Box::new));
+            {
+                let better = self.better(shared, handles, &line, index);
+                tokio::pin!(better);
+                tokio::select! {
+                    ended = &mut serving => {
+                        if !is_replaced(&ended) || !line.is_held() {
+                            break ended;
+                        }
+                        // The server has admitted the better way; its answer is still to come.
+                        match tokio::time::timeout(limits.hello, better).await {
+                            Ok(newer) => return Served::Continued(newer.map(Box::new)),
+                            Err(_) => break ended,
+                        }
+                    }
+                    () = async { drop(doubts.wait_for(|doubt| *doubt).await) } => {}
+                    newer = &mut better => return Served::Continued(newer.map(Box::new)),
                 }
             }
             tokio::select! {
@@ -362,6 +373,18 @@ fn is_final(ended: &Ended) -> bool {
         ended,
         Ended::Closed {
             code: CloseCode::Closed,
+            by_peer: true,
+            ..
+        }
+    )
+}
+
+/// Whether the peer ended the connection for a newer one of this session.
+fn is_replaced(ended: &Ended) -> bool {
+    matches!(
+        ended,
+        Ended::Closed {
+            code: CloseCode::Replaced,
             by_peer: true,
             ..
         }

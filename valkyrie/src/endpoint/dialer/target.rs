@@ -10,6 +10,8 @@ use crate::endpoint::{CallError, Code, Limits, MemoryHub};
 use crate::identity::{IdentityStore, SpiffeId};
 #[cfg(any(feature = "quic", feature = "tcp"))]
 use crate::transport::Remote;
+#[cfg(feature = "tcp")]
+use crate::transport::tcp::{Over, Way};
 use crate::transport::{Connection, Ended, TransportKind};
 
 /// One way to a server.
@@ -22,6 +24,14 @@ pub enum Target {
     /// TLS to this TCP address.
     #[cfg(feature = "tcp")]
     Tcp(SocketAddr),
+    /// WebSocket inside TLS to this TCP address. TLS ends at the server, also behind a proxy.
+    #[cfg(feature = "ws")]
+    WebSocket {
+        /// The server.
+        server: SocketAddr,
+        /// An HTTP proxy that passes CONNECT, if there is one on the way.
+        proxy: Option<SocketAddr>,
+    },
     /// The server of this hub, under a claimed id.
     Memory(MemoryHub, SpiffeId),
 }
@@ -34,6 +44,8 @@ impl Target {
             Target::Quic(_) => TransportKind::Quic,
             #[cfg(feature = "tcp")]
             Target::Tcp(_) => TransportKind::Tcp,
+            #[cfg(feature = "ws")]
+            Target::WebSocket { .. } => TransportKind::WebSocket,
             Target::Memory(..) => TransportKind::Memory,
         }
     }
@@ -45,6 +57,8 @@ impl Target {
             Target::Quic(address) => Some(*address),
             #[cfg(feature = "tcp")]
             Target::Tcp(address) => Some(*address),
+            #[cfg(feature = "ws")]
+            Target::WebSocket { server, proxy } => Some(proxy.unwrap_or(*server)),
             Target::Memory(..) => None,
         }
     }
@@ -99,18 +113,34 @@ impl Connector {
                 named(Connection::Quic(connection), remote)
             }
             #[cfg(feature = "tcp")]
-            Target::Tcp(server) => {
-                let way = crate::transport::tcp::Way {
-                    server: *server,
-                    identity: self.identity.clone(),
-                    expected: expected.cloned(),
-                    limits: self.limits.clone(),
-                };
-                let connected = way.connect().await;
-                let (connection, remote) = connected.map_err(|ended| refusal(&ended))?;
-                named(Connection::Mux(connection), remote)
+            Target::Tcp(server) => self.stream(Over::Tls, *server, None, expected).await,
+            #[cfg(feature = "ws")]
+            Target::WebSocket { server, proxy } => {
+                let over = Over::WebSocket;
+                self.stream(over, *server, *proxy, expected).await
             }
         }
+    }
+
+    #[cfg(feature = "tcp")]
+    async fn stream(
+        &self,
+        over: Over,
+        server: SocketAddr,
+        proxy: Option<SocketAddr>,
+        expected: Option<&SpiffeId>,
+    ) -> Result<(Connection, SpiffeId), CallError> {
+        let way = Way {
+            server,
+            proxy,
+            over,
+            identity: self.identity.clone(),
+            expected: expected.cloned(),
+            limits: self.limits.clone(),
+        };
+        let connected = way.connect().await;
+        let (connection, remote) = connected.map_err(|ended| refusal(&ended))?;
+        named(Connection::Mux(connection), remote)
     }
 
     async fn memory(
