@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
 pub mod append;
+pub mod chunks;
 pub mod error;
 pub mod identity;
 pub mod lease;
