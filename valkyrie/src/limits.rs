@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-pub use crate::qos::bucket::Rate;
+pub use crate::qos::Rate;
 
 /// The bounds of an endpoint. Sizes of frames are negotiated down to the smaller of both sides.
 #[derive(Clone, Debug, PartialEq, Eq)]
