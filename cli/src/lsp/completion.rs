@@ -143,7 +143,10 @@ impl Here<'_> {
         let chain = expression::chain_at(self.line, self.column).unwrap_or_default();
         let mut parts: Vec<&str> = chain.parts.iter().map(|part| part.text.as_str()).collect();
         let word = parts.pop().unwrap_or_default();
-        let names = expression::next(&parts, outline, job_at(found, outline));
+        let mut names = expression::next(&parts, outline, job_at(found, outline));
+        if parts.is_empty() && found.ends_with(&["when"]) {
+            names.extend(expression::STATES.map(Named::of));
+        }
         let in_brackets = self
             .line
             .chars()

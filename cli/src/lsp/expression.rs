@@ -4,6 +4,13 @@
 use super::cursor::Cursor;
 use super::outline::{JobOutline, Named, Outline};
 
+/// The names that expressions begin with.
+const ROOTS: [&str; 7] = [
+    "params", "jobs", "steps", "matrix", "source", "pipeline", "run",
+];
+/// Functions that conditions ask how the jobs or steps before have ended.
+pub(super) const STATES: [&str; 4] = ["always()", "cancelled()", "failure()", "success()"];
+
 /// A name with fields; each part with its first character and the one after its last.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Chain {
@@ -95,16 +102,12 @@ fn is_name(character: char) -> bool {
 
 /// The names that may stand after the parts of a chain; `job` is the one that the expression is in.
 pub(super) fn next(parts: &[&str], outline: &Outline, job: Option<&JobOutline>) -> Vec<Named> {
-    let plain = |names: &[&str]| {
-        let named = names.iter().map(|name| Named {
-            name: (*name).to_owned(),
-            ..Named::default()
-        });
-        named.collect::<Vec<_>>()
-    };
+    let plain = |names: &[&str]| names.iter().map(|name| Named::of(name)).collect::<Vec<_>>();
     match parts {
-        [] => plain(&["params", "jobs", "steps", "pipeline", "run"]),
+        [] => plain(&ROOTS),
         ["params"] => outline.params.clone(),
+        ["source"] => plain(&["branch", "tag", "commit", "pullRequest"]),
+        ["matrix"] => job.map(|job| job.axes.clone()).unwrap_or_default(),
         ["pipeline"] => plain(&["name"]),
         ["run"] => plain(&["name", "namespace"]),
         ["jobs"] => {
@@ -134,7 +137,7 @@ pub(super) fn declaration(
     // A job that is not needed is declared all the same.
     let known = match before {
         ["jobs"] => outline.jobs.iter().map(|job| job.named.clone()).collect(),
-        ["params"] | ["jobs", _, "outputs"] | ["steps"] => next(before, outline, job),
+        ["params"] | ["matrix"] | ["jobs", _, "outputs"] | ["steps"] => next(before, outline, job),
         _ => Vec::new(),
     };
     known.into_iter().find(|named| named.name == *last)

@@ -18,6 +18,8 @@ pub(super) struct JobOutline {
     pub(super) needs: Vec<String>,
     pub(super) steps: Vec<Named>,
     pub(super) outputs: Vec<Named>,
+    /// Axes of its matrix.
+    pub(super) axes: Vec<Named>,
 }
 
 /// A name, where it stands (line and characters from 0), and a few words on what it names.
@@ -27,6 +29,16 @@ pub(super) struct Named {
     pub(super) line: usize,
     pub(super) start: usize,
     pub(super) about: String,
+}
+
+impl Named {
+    /// A name that stands in no document.
+    pub(super) fn of(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            ..Self::default()
+        }
+    }
 }
 
 impl Outline {
@@ -84,6 +96,9 @@ fn job(node: &Node) -> JobOutline {
         needs: needs.collect(),
         steps: named(node, "steps", &["run"]),
         outputs: named(node, "outputs", &["value"]),
+        axes: node.field("matrix").map_or_else(Vec::new, |(_, matrix)| {
+            named(matrix, "axes", &["values", "from"])
+        }),
     }
 }
 

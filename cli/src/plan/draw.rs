@@ -1,13 +1,13 @@
 //! Writes a plan as a graph for Mermaid and for Graphviz.
 //! Must not lay anything out: these programs do.
 
-use super::planned::{Planned, PlannedJob};
+use super::planned::{Planned, PlannedJob, PlannedMatrix};
 
 /// A flowchart, as code hosts show it in Markdown. <https://mermaid.js.org/syntax/flowchart.html>
 pub(super) fn mermaid(planned: &Planned) -> String {
     let mut lines = vec!["flowchart LR".to_owned()];
     let node = |(index, job): (usize, &PlannedJob)| {
-        format!("  j{index}[\"{}\"]", job.name.replace('"', "#quot;"))
+        format!("  j{index}[\"{}\"]", label(job).replace('"', "#quot;"))
     };
     let (finally, jobs): (Vec<_>, Vec<_>) = planned
         .jobs
@@ -36,7 +36,10 @@ pub(super) fn dot(planned: &Planned) -> String {
         "  rankdir=LR;".to_owned(),
         "  node [shape=box];".to_owned(),
     ];
-    let node = |job: &PlannedJob| format!("  {};", quoted(&job.name));
+    let node = |job: &PlannedJob| match job.matrix {
+        None => format!("  {};", quoted(&job.name)),
+        Some(_) => format!("  {} [label={}];", quoted(&job.name), quoted(&label(job))),
+    };
     let (finally, jobs): (Vec<_>, Vec<_>) = planned.jobs.iter().partition(|job| job.finally);
     lines.extend(jobs.into_iter().map(node));
     if !finally.is_empty() {
@@ -50,6 +53,15 @@ pub(super) fn dot(planned: &Planned) -> String {
     lines.extend(edges(planned).into_iter().map(edge));
     lines.push("}".to_owned());
     lines.join("\n") + "\n"
+}
+
+/// The name, and how many jobs it stands for.
+fn label(job: &PlannedJob) -> String {
+    match &job.matrix {
+        None => job.name.clone(),
+        Some(PlannedMatrix::Jobs(jobs)) => format!("{} ({} jobs)", job.name, jobs.len()),
+        Some(PlannedMatrix::Later(_)) => format!("{} (matrix)", job.name),
+    }
 }
 
 /// From each need to the job that has it, by index.

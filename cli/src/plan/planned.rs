@@ -1,10 +1,12 @@
 //! The plan of a pipeline as a value: its jobs, each with the wave in which it can start.
 //! Must not know how it is printed.
 
-use crds::{Job, NamedValue, ParamValue};
-use planner::duration;
+use crds::{Job, Matrix, NamedValue, ParamValue};
+use planner::matrix::combinations;
+use planner::params::plain;
 use planner::run::Settings;
 use planner::validate::ValidPipeline;
+use planner::{duration, names};
 use serde::Serialize;
 
 /// What a run would do.
@@ -39,6 +41,12 @@ pub(super) struct PlannedJob {
     /// Pool of the job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) runner: Option<String>,
+    /// Its condition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) when: Option<String>,
+    /// The jobs of its matrix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) matrix: Option<PlannedMatrix>,
     /// Image of the steps; the pool's when there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) image: Option<String>,
@@ -46,6 +54,25 @@ pub(super) struct PlannedJob {
     pub(super) timeout: String,
     /// Names of the steps, in their order.
     pub(super) steps: Vec<String>,
+}
+
+/// What a job's matrix becomes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub(super) enum PlannedMatrix {
+    /// Its jobs, since all values stand in the pipeline.
+    Jobs(Vec<MatrixJob>),
+    /// Where values come from that are known only in a run: axis and expression.
+    Later(Vec<(String, String)>),
+}
+
+/// One job of a matrix.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct MatrixJob {
+    /// Its name in the run.
+    pub(super) name: String,
+    /// Its values.
+    pub(super) values: Vec<NamedValue<ParamValue>>,
 }
 
 impl Planned {
@@ -92,8 +119,33 @@ fn planned_job(job: &Job, wave: usize, finally: bool) -> PlannedJob {
         finally,
         needs: job.needs.clone(),
         runner: job.runner.clone(),
+        when: job.when.clone(),
+        matrix: job
+            .matrix
+            .as_ref()
+            .map(|matrix| planned_matrix(job, matrix)),
         image: job.image.clone(),
         timeout: timeout.unwrap_or_else(|| duration::format(Settings::default().job_timeout)),
         steps: job.steps.iter().map(|step| step.name.clone()).collect(),
     }
+}
+
+fn planned_matrix(job: &Job, matrix: &Matrix) -> PlannedMatrix {
+    let later = matrix.axes.iter();
+    let later = later.filter_map(|axis| Some((axis.name.clone(), axis.from.clone()?)));
+    let later: Vec<_> = later.collect();
+    if !later.is_empty() {
+        return PlannedMatrix::Later(later);
+    }
+    let values: Vec<_> = matrix.axes.iter().map(|axis| axis.values.clone()).collect();
+    let all = combinations(matrix, &values).expect("the matrix of a valid pipeline has its jobs");
+    let named = all.into_iter().map(|values| {
+        let axes = values.iter().take(matrix.axes.len());
+        let texts: Vec<String> = axes.map(|axis| plain(&axis.value)).collect();
+        MatrixJob {
+            name: names::matrix_job(&job.name, texts.iter().map(String::as_str)),
+            values,
+        }
+    });
+    PlannedMatrix::Jobs(named.collect())
 }

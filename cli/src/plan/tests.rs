@@ -108,6 +108,54 @@ fn json_has_the_jobs_in_the_order_of_the_file() {
 }
 
 #[test]
+fn a_matrix_is_expanded_as_far_as_its_values_are_known() {
+    let text = r#"
+apiVersion: rustci.dev/v1alpha1
+kind: Pipeline
+metadata: {name: orchard}
+spec:
+  jobs:
+    - name: pick
+      image: ladder
+      when: source.branch == 'main'
+      matrix:
+        axes: [{name: fruit, values: [fig, pear]}, {name: row, values: [1, 2]}]
+        exclude: [{fruit: fig, row: 2}]
+      steps: [{name: climb, run: a}]
+      outputs: []
+    - {name: list, image: pen, steps: [{name: s, run: a}], outputs: [{name: trees, value: "[]"}]}
+    - name: prune
+      image: saw
+      needs: [list]
+      matrix: {axes: [{name: tree, from: jobs.list.outputs.trees}]}
+      steps: [{name: cut, run: a}]
+"#;
+    insta::assert_snapshot!(plan_of(text, PlanOutput::Text, &[]).unwrap(), @r"
+    pipeline orchard: 3 jobs in 2 waves, at most 6h
+
+    WAVE   JOB                                   NEEDS   IMAGE    TIMEOUT   STEPS
+    1      pick                                          ladder   1h        climb
+             pick.fig_1
+             pick.pear_1
+             pick.pear_2
+    1      list                                          pen      1h        s
+    2      prune                                 list    saw      1h        cut
+             tree from jobs.list.outputs.trees
+
+    pick runs only when source.branch == 'main'
+    ");
+    let graph = plan_of(text, PlanOutput::Mermaid, &[]).unwrap();
+    assert!(
+        graph.contains("j0[\"pick (3 jobs)\"]") && graph.contains("prune (matrix)"),
+        "{graph}"
+    );
+    let json = plan_of(text, PlanOutput::Json, &[]).unwrap();
+    let plan: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let fig = serde_json::json!([{"name": "fruit", "value": "fig"}, {"name": "row", "value": 1}]);
+    assert_eq!(plan["jobs"][0]["matrix"][0]["values"], fig);
+}
+
+#[test]
 fn a_missing_or_wrong_parameter_and_a_mistake_in_the_file_are_refused() {
     let refused = |given| plan_of(PIPELINE, PlanOutput::Text, given).unwrap_err();
     assert!(refused(&[]).contains("the param `baskets` has no value"));

@@ -3,7 +3,7 @@
 
 use crds::ParamValue;
 
-use super::planned::{Planned, PlannedJob};
+use super::planned::{Planned, PlannedJob, PlannedMatrix};
 use crate::output::table;
 
 /// A sentence on the whole, the parameters, and a table of the jobs by waves.
@@ -26,9 +26,37 @@ pub(super) fn text(planned: &Planned) -> String {
     let mut rows = jobs;
     rows.sort_by_key(|job| job.wave);
     rows.extend(finally);
-    let rows: Vec<_> = rows.into_iter().map(row).collect();
+    let rows = rows.into_iter();
+    let rows = rows.flat_map(|job| std::iter::once(row(job)).chain(matrix_rows(job)));
     let header = ["WAVE", "JOB", "NEEDS", "IMAGE", "TIMEOUT", "STEPS"];
-    text + "\n" + &table::render(&header, &rows)
+    text + "\n" + &table::render(&header, &rows.collect::<Vec<_>>()) + &conditions(planned)
+}
+
+/// A row for each job of a matrix, or for each axis that is known only later.
+fn matrix_rows(job: &PlannedJob) -> Vec<Vec<String>> {
+    let names: Vec<String> = match &job.matrix {
+        None => Vec::new(),
+        Some(PlannedMatrix::Jobs(jobs)) => jobs.iter().map(|job| job.name.clone()).collect(),
+        Some(PlannedMatrix::Later(axes)) => {
+            let sentence = |(axis, from): &(String, String)| format!("{axis} from {from}");
+            axes.iter().map(sentence).collect()
+        }
+    };
+    let row = |name| vec![String::new(), format!("  {name}")];
+    names.into_iter().map(row).collect()
+}
+
+/// The conditions of jobs, below the table: they are too long for it.
+fn conditions(planned: &Planned) -> String {
+    let line = |job: &PlannedJob| {
+        let when = job.when.as_ref()?;
+        Some(format!("{} runs only when {when}\n", job.name))
+    };
+    let lines: String = planned.jobs.iter().filter_map(line).collect();
+    match lines.is_empty() {
+        true => lines,
+        false => format!("\n{lines}"),
+    }
 }
 
 fn row(job: &PlannedJob) -> Vec<String> {

@@ -271,6 +271,14 @@ fn expressions_offer_what_is_known_there() {
     assert_eq!(offered("jobs.pick."), ["result", "outputs"]);
     assert_eq!(offered("jobs.pick.outputs.we"), ["weight"]);
     assert_eq!(offered("jobs[\"pick\"].outputs."), ["weight"]);
+    let matrix = "image: cellar\n      matrix: {axes: [{name: row, values: [1, 2]}]}\n      when: ";
+    let text = PIPELINE.replace("image: cellar", matrix);
+    let mut editor = Editor::with(&text);
+    let offered = editor.offered(&text, "when: ");
+    assert!(offered.contains(&"always()".to_owned()), "{offered:?}");
+    let text = text.replace("when: ", "when: \"matrix.");
+    let mut editor = Editor::with(&text);
+    assert_eq!(editor.offered(&text, "when: \"matrix."), ["row"]);
     let text = PIPELINE.replace("steps.climb.outputs.kilos", "steps.");
     let mut editor = Editor::with(&text);
     assert_eq!(editor.offered(&text, "${{ steps."), ["climb"]);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod command_line;
+mod guide;
 mod lint_suite;
 mod local;
 mod lsp;
