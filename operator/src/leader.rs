@@ -28,6 +28,7 @@ use crate::endpoint::{self, EndpointError};
 use crate::events::Events;
 use crate::http::{Leading, Shared};
 use crate::issuer::Issuer;
+use crate::pipeline_run::LogRoute;
 use crate::pipeline_run::memory::Memory;
 use crate::pod::{AgentDelivery, AgentSettings};
 use crate::settings::Settings;
@@ -78,6 +79,8 @@ pub struct Leader {
     pub client: Client,
     /// The HTTP endpoints' state.
     pub http: Shared,
+    /// Where the HTTP endpoints listen.
+    pub http_address: SocketAddr,
 }
 
 impl Leader {
@@ -220,7 +223,11 @@ impl Leader {
             agent: RwLock::new(Arc::new(agent)),
             trust_domain: self.domain.clone(),
             settings: self.settings.grace.for_planner(),
-            logs: (self.settings.logs_service(), stored.log_key.clone()),
+            logs: LogRoute {
+                service: self.settings.logs_service(),
+                address: self.settings.logs_address(self.http_address),
+                key: stored.log_key.clone(),
+            },
             observing_since: Timestamp::now(),
             events: Events::new(self.client.clone(), &self.instance),
             metrics: self.http.metrics.clone(),

@@ -77,6 +77,7 @@ impl Operator {
             instance,
             client,
             http,
+            http_address,
         };
         let http_stop = leader.http.stop.clone();
         let task = tokio::spawn(run(leader, server, stop.clone()));

@@ -7,6 +7,7 @@ mod observe;
 pub mod phase;
 mod report;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,8 +52,8 @@ pub struct Context {
     pub trust_domain: TrustDomain,
     /// Limits and defaults.
     pub settings: Settings,
-    /// How logs are read: the service and the key of the tokens.
-    pub logs: (String, LogKey),
+    /// How logs are read.
+    pub logs: LogRoute,
     /// Start of this leadership.
     pub observing_since: Timestamp,
     /// Writes events.
@@ -61,6 +62,16 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Held while places of pools are given out.
     pub pools: Mutex<()>,
+}
+
+/// How logs are read.
+pub struct LogRoute {
+    /// The Service in the cluster, as `NAMESPACE/NAME:PORT`.
+    pub service: String,
+    /// Where this instance itself is asked, when it runs outside the cluster.
+    pub address: Option<SocketAddr>,
+    /// Key of the tokens.
+    pub key: LogKey,
 }
 
 /// Why a reconcile has to be done again.
@@ -148,9 +159,14 @@ pub async fn reconcile(
 
 impl Context {
     fn log_access(&self, namespace: &str, run_uid: &str) -> LogAccess {
-        let (service, key) = &self.logs;
+        let LogRoute {
+            service,
+            address,
+            key,
+        } = &self.logs;
         LogAccess {
             service: service.clone(),
+            address: address.map(|address| address.to_string()),
             token: key.token(namespace, run_uid),
         }
     }

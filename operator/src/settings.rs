@@ -28,7 +28,8 @@ pub struct Settings {
     /// Address of this instance's pod, published for the agents.
     #[arg(long, env = "POD_IP")]
     pub pod_ip: Option<std::net::IpAddr>,
-    /// Address and port at which agents reach this instance, when it runs outside the cluster.
+    /// Address and port at which agents reach this instance, when it runs outside the cluster;
+    /// logs are read at the same address and the port of `--listen-http`.
     #[arg(long, env = "RUSTCI_ADVERTISE")]
     pub advertise: Option<SocketAddr>,
     /// Directory of the logs.
@@ -130,6 +131,13 @@ impl Settings {
     /// Where logs are read, for the status of runs.
     pub fn logs_service(&self) -> String {
         format!("{}/{API_SERVICE}:{API_PORT}", self.system_namespace)
+    }
+
+    /// Where an instance outside the cluster is asked for logs: the API server's proxy only
+    /// leads to pods.
+    pub fn logs_address(&self, listening: SocketAddr) -> Option<SocketAddr> {
+        let advertised = self.advertise?;
+        Some(SocketAddr::new(advertised.ip(), listening.port()))
     }
 }
 

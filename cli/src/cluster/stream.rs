@@ -1,6 +1,8 @@
-//! Reads the log of a step from the operator, through the API server's service proxy.
+//! Reads the log of a step from the operator, through the API server's service proxy, or at the
+//! operator's own address when it runs outside the cluster.
 //! Must not lose or repeat a byte: after a broken connection it asks for what comes next.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use crds::{LogAccess, PipelineRun};
 use futures::future::BoxFuture;
 use futures::{AsyncRead, AsyncReadExt, FutureExt};
 use http::Request;
-use kube::ResourceExt;
+use kube::{Client, Config, ResourceExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
@@ -19,6 +21,8 @@ use crate::view::{JobProgress, LogSource, Piece, StepKey};
 
 /// Header that carries `status.logs.token`.
 const TOKEN_HEADER: &str = "X-RustCI-Log-Token";
+/// Time for a connection to an operator outside the cluster.
+const CONNECT: Duration = Duration::from_secs(5);
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
 /// Wait before the first new try, doubled for each further one.
@@ -29,6 +33,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Time without an answer after which the log of an ended job is given up.
 const GIVE_UP: Duration = Duration::from_secs(120);
+/// What the API server says of a service without a ready pod.
+const NO_ENDPOINTS: &str = "no endpoints available";
 
 /// The logs of one run.
 pub(super) struct LogStream {
@@ -114,13 +120,17 @@ impl LogStream {
         progress: &mut watch::Receiver<JobProgress>,
         pieces: &mpsc::Sender<Piece>,
     ) -> Answer {
-        let request = match self.request(key, *offset, follow) {
-            Ok(request) => request,
+        let asked = self.access().and_then(|(uid, access)| {
+            let request = self.request(key, &uid, &access, *offset, follow)?;
+            Ok((self.client(&access)?, request, access))
+        });
+        let (client, request, access) = match asked {
+            Ok(asked) => asked,
             Err(text) => return Answer::Broken(text),
         };
-        let body = match self.cluster.client.request_stream(request).await {
+        let body = match client.request_stream(request).await {
             Ok(body) => body,
-            Err(error) => return refusal(&error),
+            Err(error) => return refusal(&error, &access),
         };
         let mut body = std::pin::pin!(body);
         let mut count = 0;
@@ -147,22 +157,35 @@ impl LogStream {
         }
     }
 
-    fn request(
-        &self,
-        key: &StepKey,
-        offset: u64,
-        follow: bool,
-    ) -> Result<Request<Vec<u8>>, String> {
+    /// The run's uid and the way to its logs, as the run says now.
+    fn access(&self) -> Result<(String, LogAccess), String> {
         let run = self.run.borrow().clone();
         let run = run.ok_or("the run is not known yet")?;
         let access = status(&run)
             .logs
             .ok_or("the run tells no way to its logs yet")?;
-        let uid = run.uid().unwrap_or_default();
-        let path = log_path(&access, &self.cluster.namespace, &uid, key)?;
+        Ok((run.uid().unwrap_or_default(), access))
+    }
+
+    fn client(&self, access: &LogAccess) -> Result<Client, String> {
+        match &access.address {
+            None => Ok(self.cluster.client.clone()),
+            Some(address) => direct(address),
+        }
+    }
+
+    fn request(
+        &self,
+        key: &StepKey,
+        run_uid: &str,
+        access: &LogAccess,
+        offset: u64,
+        follow: bool,
+    ) -> Result<Request<Vec<u8>>, String> {
+        let path = log_path(access, &self.cluster.namespace, run_uid, key)?;
         let uri = format!("{path}?follow={follow}&offset={offset}");
         let request = Request::get(uri)
-            .header(TOKEN_HEADER, access.token)
+            .header(TOKEN_HEADER, &access.token)
             .body(Vec::new());
         request.map_err(|error| chain(&error))
     }
@@ -187,33 +210,59 @@ async fn next_bytes(body: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Byte
     Ok(Bytes::from(buffer))
 }
 
+/// A client of an operator outside the cluster. Only an address will do, so that a run's status
+/// cannot have names looked up.
+fn direct(address: &str) -> Result<Client, String> {
+    let parsed: Result<SocketAddr, _> = address.parse();
+    let parsed = parsed.map_err(|_| format!("`{address}` is no IP:PORT"))?;
+    let uri = format!("http://{parsed}").parse();
+    let uri = uri.map_err(|error: http::uri::InvalidUri| chain(&error))?;
+    let mut config = Config::new(uri);
+    config.connect_timeout = Some(CONNECT);
+    Client::try_from(config).map_err(|error| chain(&error))
+}
+
 /// Sorts the errors of a request.
-fn refusal(error: &kube::Error) -> Answer {
-    let kube::Error::Api(status) = error else {
-        return Answer::Broken(chain(error));
+fn refusal(error: &kube::Error, access: &LogAccess) -> Answer {
+    let status = match (error, &access.address) {
+        (kube::Error::Api(status), _) => status,
+        (other, None) => return Answer::Broken(chain(other)),
+        (other, Some(address)) => {
+            return Answer::Broken(format!(
+                "the operator at {address}, outside the cluster, does not answer; start it again \
+                 with the same --data-dir ({})",
+                chain(other)
+            ));
+        }
     };
     // An answer of the API server itself names the object it is about, the operator's does not.
     let from_api_server = status.details.is_some();
     match status.code {
         404 if !from_api_server => Answer::Nothing,
         404 => Answer::Broken("the operator's service is missing; is RustCI installed?".to_owned()),
+        503 if status.message.contains(NO_ENDPOINTS) => {
+            let namespace = access.service.split('/').next().unwrap_or_default();
+            Answer::Broken(format!(
+                "no operator is ready in the cluster: look at `kubectl -n {namespace} get pods`"
+            ))
+        }
         401 | 403 => Answer::Refused(format!("the logs are refused: {}", status.message)),
         code => Answer::Broken(format!("HTTP {code}: {}", status.message)),
     }
 }
 
-/// The path of a step's log below the API server. The service is `NAMESPACE/NAME:PORT`.
+/// The path of a step's log below the API server, where the service is `NAMESPACE/NAME:PORT`, or
+/// below the operator itself.
 pub(super) fn log_path(
     access: &LogAccess,
     namespace: &str,
     run_uid: &str,
     key: &StepKey,
 ) -> Result<String, String> {
-    let (service_namespace, service) = access
-        .service
-        .split_once('/')
-        .filter(|(_, service)| service.contains(':'))
-        .ok_or_else(|| format!("`{}` is no NAMESPACE/NAME:PORT", access.service))?;
+    let proxy = match &access.address {
+        Some(_) => String::new(),
+        None => proxy_path(&access.service)?,
+    };
     let StepKey {
         job,
         attempt,
@@ -221,8 +270,18 @@ pub(super) fn log_path(
         step: _,
     } = key;
     Ok(format!(
-        "/api/v1/namespaces/{service_namespace}/services/http:{service}/proxy/v1/namespaces/\
-         {namespace}/runs/{run_uid}/jobs/{job}/attempts/{attempt}/steps/{index}/log"
+        "{proxy}/v1/namespaces/{namespace}/runs/{run_uid}/jobs/{job}/attempts/{attempt}/steps/\
+         {index}/log"
+    ))
+}
+
+fn proxy_path(service: &str) -> Result<String, String> {
+    let (namespace, name) = service
+        .split_once('/')
+        .filter(|(_, name)| name.contains(':'))
+        .ok_or_else(|| format!("`{service}` is no NAMESPACE/NAME:PORT"))?;
+    Ok(format!(
+        "/api/v1/namespaces/{namespace}/services/http:{name}/proxy"
     ))
 }
 

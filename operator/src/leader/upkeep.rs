@@ -23,7 +23,8 @@ use crate::authority::{CERTIFICATE_LIFETIME, Stored};
 use crate::caches::{DeletedRun, is_finished};
 use crate::{identity, pipeline_run};
 
-const IDENTITY_INTERVAL: Duration = Duration::from_secs(60);
+/// An administrator who replaces the authority waits as long for each step.
+const IDENTITY_INTERVAL: Duration = Duration::from_secs(10);
 const GAUGE_INTERVAL: Duration = Duration::from_secs(5);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -71,7 +72,8 @@ impl Upkeep {
         }
     }
 
-    /// Rotates the authority and the operator's own certificate when they are due.
+    /// Rotates the authority and the operator's own certificate when they are due. Agents learn
+    /// of a root before the hub shows a certificate of it.
     async fn renew(&self, now: SystemTime) -> Result<(), RenewError> {
         let stored = self.keeper.load(now).await?;
         let bundle = stored.bundle()?;
@@ -81,14 +83,15 @@ impl Upkeep {
             .identities
             .credentials()
             .is_none_or(|own| own.renew_at() <= now);
+        let own = match is_due || is_new_root {
+            true => {
+                let id = identity::operator(&self.domain)?;
+                let current = &stored.current;
+                Some(current.credentials(&id, &[], now, CERTIFICATE_LIFETIME)?)
+            }
+            false => None,
+        };
         self.identities.replace_bundle(bundle);
-        if is_due || is_new_root {
-            let id = identity::operator(&self.domain)?;
-            let own = stored
-                .current
-                .credentials(&id, &[], now, CERTIFICATE_LIFETIME)?;
-            self.identities.replace_credentials(own);
-        }
         let mut agent = self.runs.agent.write();
         if agent.bundle_pem != pem {
             let mut changed = (**agent).clone();
@@ -97,6 +100,9 @@ impl Upkeep {
         }
         drop(agent);
         *self.authority.write() = stored;
+        if let Some(own) = own {
+            self.identities.replace_credentials(own);
+        }
         Ok(())
     }
 

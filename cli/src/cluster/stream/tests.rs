@@ -25,6 +25,7 @@ fn a_log_is_read_through_the_service_proxy() {
     let access = LogAccess {
         service: "ci/rustci-api:8080".to_owned(),
         token: "t".to_owned(),
+        address: None,
     };
     assert_eq!(
         log_path(&access, "copse", "u-1", &key()).unwrap(),
@@ -39,6 +40,7 @@ fn a_service_without_namespace_or_port_is_refused() {
         let access = LogAccess {
             service: service.to_owned(),
             token: String::new(),
+            address: None,
         };
         let text = log_path(&access, "copse", "u-1", &key()).unwrap_err();
         assert_eq!(text, format!("`{service}` is no NAMESPACE/NAME:PORT"));
@@ -116,6 +118,18 @@ async fn read(
     ended: bool,
 ) -> (Result<(), String>, String, Vec<String>) {
     let (url, requests) = serve(replies);
+    let (result, text) = read_from(&url, None, step, ended).await;
+    let requests = requests.lock().clone();
+    (result, text, requests)
+}
+
+/// Reads with this API server, and an operator that is outside the cluster or within.
+async fn read_from(
+    url: &str,
+    address: Option<String>,
+    step: StepProgress,
+    ended: bool,
+) -> (Result<(), String>, String) {
     let client = Client::try_from(Config::new(url.parse().unwrap())).unwrap();
     let cluster = Cluster {
         client,
@@ -125,6 +139,7 @@ async fn read(
     let access = LogAccess {
         service: "ci/api:80".to_owned(),
         token: "t0".to_owned(),
+        address,
     };
     run.status = Some(PipelineRunStatus {
         logs: Some(access),
@@ -147,8 +162,7 @@ async fn read(
             text.extend_from_slice(&bytes);
         }
     }
-    let requests = requests.lock().clone();
-    (result, String::from_utf8(text).unwrap(), requests)
+    (result, String::from_utf8(text).unwrap())
 }
 
 #[tokio::test]
@@ -171,6 +185,50 @@ async fn after_a_broken_connection_reading_goes_on_at_the_next_byte() {
             "follow=true&offset=3 t0",
             "follow=true&offset=6 t0",
         ]
+    );
+}
+
+#[tokio::test]
+async fn an_operator_outside_the_cluster_is_asked_itself() {
+    let (url, requests) = serve(vec![Reply::Whole("all\n")]);
+    let address = url.strip_prefix("http://").unwrap().to_owned();
+    let nobody = "http://127.0.0.1:1";
+    let read = read_from(nobody, Some(address), StepProgress::Finished, true).await;
+    assert_eq!(read, (Ok(()), "all\n".to_owned()));
+    assert_eq!(*requests.lock(), ["follow=false&offset=0 t0"]);
+}
+
+#[test]
+fn an_address_is_an_address_and_no_url() {
+    for address in ["operator.example:80", "http://127.0.0.1:80", "127.0.0.1"] {
+        let text = direct(address).err();
+        assert_eq!(text, Some(format!("`{address}` is no IP:PORT")));
+    }
+}
+
+#[test]
+fn who_does_not_answer_is_named_with_a_remedy() {
+    let told = |answer: Answer| match answer {
+        Answer::Broken(text) => text,
+        _ => panic!("not broken"),
+    };
+    let access = |address: Option<&str>| LogAccess {
+        service: "ci/api:80".to_owned(),
+        token: String::new(),
+        address: address.map(str::to_owned),
+    };
+    let status = kube::core::Status {
+        code: 503,
+        message: "no endpoints available for service \"http:api:80\"".to_owned(),
+        ..kube::core::Status::default()
+    };
+    let inside = told(refusal(&kube::Error::Api(Box::new(status)), &access(None)));
+    assert!(inside.contains("`kubectl -n ci get pods`"), "{inside}");
+    let silent = kube::Error::Service("connection refused".into());
+    let outside = told(refusal(&silent, &access(Some("10.0.0.7:80"))));
+    assert!(
+        outside.contains("10.0.0.7:80") && outside.contains("--data-dir"),
+        "{outside}"
     );
 }
 
