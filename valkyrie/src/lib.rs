@@ -10,6 +10,7 @@ pub mod identity;
 pub mod lease;
 pub mod limits;
 pub mod qos;
+pub mod registry;
 pub mod session;
 pub mod wire;
 
