@@ -29,7 +29,7 @@ pub(crate) async fn bench() -> Result<()> {
     let figures = measured(&bench, &rustci).await;
     bench.tidy().await?;
     let text = report::markdown(&figures?);
-    println!("{text}");
+    say!("{text}");
     std::fs::write(shell::root().join("docs/benchmarks.md"), text)?;
     Ok(())
 }

@@ -79,7 +79,7 @@ pub(crate) fn check() -> Result<()> {
     run(Command::new(deny()?)
         .current_dir(shell::root())
         .args(["check", "licenses", "bans", "sources"]))?;
-    println!("all checks passed");
+    say!("all checks passed");
     Ok(())
 }
 
@@ -99,7 +99,7 @@ fn purity() -> Result<()> {
             }
         }
     }
-    println!("the core crates are pure");
+    say!("the core crates are pure");
     Ok(())
 }
 

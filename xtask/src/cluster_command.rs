@@ -30,19 +30,19 @@ pub(crate) async fn run(command: Command) -> Result<()> {
         Command::Up => up().await,
         Command::Down => {
             Cluster::down().await?;
-            println!("the cluster is down");
+            say!("the cluster is down");
             Ok(())
         }
         Command::Status => {
             let status = Cluster::status().await?;
-            println!("{status}");
+            say!("{status}");
             if !status.healthy {
                 bail!("no healthy cluster is up");
             }
             Ok(())
         }
         Command::Build => {
-            println!("{}", cluster::build_binaries().await?.display());
+            say!("{}", cluster::build_binaries().await?.display());
             Ok(())
         }
         Command::BuildImage => build_image().await,
@@ -52,13 +52,13 @@ pub(crate) async fn run(command: Command) -> Result<()> {
 async fn up() -> Result<()> {
     let started = Instant::now();
     let cluster = Cluster::up().await?;
-    println!(
+    say!(
         "the cluster is up after {:.1} s\n",
         started.elapsed().as_secs_f64()
     );
-    println!("  export KUBECONFIG={}", cluster.kubeconfig().display());
-    println!("  {} get nodes\n", cluster.kubectl().display());
-    println!("stop it with `cargo xtask cluster down`");
+    say!("  export KUBECONFIG={}", cluster.kubeconfig().display());
+    say!("  {} get nodes\n", cluster.kubectl().display());
+    say!("stop it with `cargo xtask cluster down`");
     if cluster.kind() == Kind::Own {
         start_build_image()?;
     }
@@ -77,7 +77,7 @@ fn start_build_image() -> Result<()> {
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()?;
-    println!(
+    say!(
         "{} is being loaded in the background, see {}",
         images::BUILD,
         path.display()
@@ -87,10 +87,10 @@ fn start_build_image() -> Result<()> {
 
 async fn build_image() -> Result<()> {
     let tar = tokio::task::spawn_blocking(images::build).await??;
-    println!("{}", tar.display());
+    say!("{}", tar.display());
     if Cluster::status().await?.healthy {
         Cluster::up().await?.load_image(&tar).await?;
-        println!("{} is loaded", images::BUILD);
+        say!("{} is loaded", images::BUILD);
     }
     Ok(())
 }

@@ -32,7 +32,7 @@ pub(crate) async fn demo() -> Result<()> {
             .env("KUBECONFIG", cluster.kubeconfig()),
     );
     shell::run(kubectl(&cluster).args(["-n", NAMESPACE, "get", "pipelines,pipelineruns,pods"]))?;
-    println!(
+    say!(
         "\nThe cluster stays up. Use it with\n  export KUBECONFIG={}\n  {} get -n {NAMESPACE}\n\
          and stop it with\n  cargo xtask cluster down",
         cluster.kubeconfig().display(),

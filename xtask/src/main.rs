@@ -1,9 +1,12 @@
 //! `cargo xtask`: the commands of this project.
 //! Must not do anything itself: one file per command, this one only chooses.
 
-// A command of the terminal speaks on standard output.
-#![allow(clippy::print_stdout)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
+
+/// Writes a line to standard output, like `println!`, which a closed pipe does not break.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::shell::say(format_args!($($text)*)) };
+}
 
 mod bench;
 mod check;

@@ -1,6 +1,7 @@
 //! Runs other programs and says plainly when one fails.
 //! Must not interpret what they print.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -13,6 +14,11 @@ pub(crate) fn root() -> &'static Path {
         .expect("xtask lies in the workspace's folder")
 }
 
+/// Writes a line to standard output. Whoever closed it has read enough.
+pub(crate) fn say(text: std::fmt::Arguments<'_>) {
+    drop(writeln!(std::io::stdout(), "{text}"));
+}
+
 /// The cargo that runs this program, in the checkout.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -23,7 +29,7 @@ pub(crate) fn cargo() -> Command {
 /// Runs a command with its output shown; an error names it and its exit status.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let line = shown(command);
-    println!("$ {line}");
+    say!("$ {line}");
     let status = command
         .status()
         .with_context(|| format!("can't start `{line}`"))?;
