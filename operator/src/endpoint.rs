@@ -45,8 +45,8 @@ pub async fn publish(
         .get(HUB_SERVICE)
         .await
         .map_err(EndpointError::ReadService)?;
-    let (address, port_name) = service_address(&service).ok_or(EndpointError::NoAddress)?;
-    let slice = slice(namespace, ip, hub.port(), &port_name);
+    let address = service_address(&service).ok_or(EndpointError::NoAddress)?;
+    let slice = slice(namespace, ip, &slice_ports(&service, hub.port()));
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
     let params = PatchParams::apply(FIELD_MANAGER).force();
     let written = slices
@@ -56,21 +56,30 @@ pub async fn publish(
     Ok(address)
 }
 
-fn service_address(service: &Service) -> Option<(SocketAddr, String)> {
+fn service_address(service: &Service) -> Option<SocketAddr> {
     let spec = service.spec.as_ref()?;
     let ip: IpAddr = spec.cluster_ip.as_ref()?.parse().ok()?;
-    let ports = spec.ports.iter().flatten();
-    let port = ports
-        .into_iter()
-        .find(|port| port.protocol.as_deref() == Some("UDP"))?;
-    let number = u16::try_from(port.port).ok()?;
-    Some((
-        SocketAddr::new(ip, number),
-        port.name.clone().unwrap_or_default(),
-    ))
+    let mut ports = spec.ports.iter().flatten();
+    let port = ports.find(|port| port.protocol.as_deref() == Some("UDP"))?;
+    Some(SocketAddr::new(ip, u16::try_from(port.port).ok()?))
 }
 
-fn slice(namespace: &str, ip: IpAddr, port: u16, port_name: &str) -> Value {
+/// The hub listens for QUIC and for TCP on one port number: each port of the Service leads there.
+fn slice_ports(service: &Service, port: u16) -> Vec<Value> {
+    let ports = service.spec.iter().filter_map(|spec| spec.ports.as_ref());
+    ports
+        .flatten()
+        .map(|of_service| {
+            json!({
+                "name": of_service.name.as_deref().unwrap_or_default(),
+                "protocol": of_service.protocol.as_deref().unwrap_or("TCP"),
+                "port": port,
+            })
+        })
+        .collect()
+}
+
+fn slice(namespace: &str, ip: IpAddr, ports: &[Value]) -> Value {
     json!({
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
@@ -83,7 +92,7 @@ fn slice(namespace: &str, ip: IpAddr, port: u16, port_name: &str) -> Value {
             },
         },
         "addressType": if ip.is_ipv4() { "IPv4" } else { "IPv6" },
-        "ports": [{"name": port_name, "protocol": "UDP", "port": port}],
+        "ports": ports,
         "endpoints": [{"addresses": [ip], "conditions": {"ready": true}}],
     })
 }

@@ -108,6 +108,7 @@ impl Leader {
         let identities = self.identities(&stored, SystemTime::now())?;
         let server = Server::builder(identities.clone(), hub.clone())
             .listen_quic(self.settings.listen_hub)
+            .listen_tcp(self.settings.listen_hub)
             .start()
             .await?;
         self.http.metrics.follow_sessions(server.metrics());

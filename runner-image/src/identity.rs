@@ -10,7 +10,9 @@ use runner_messages::{IssueReply, IssueRequest, RenewRequest, method};
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::time::Instant;
-use valkyrie::endpoint::{CallError, CallOptions, Class, Code, Dialer, Method, Session};
+use valkyrie::endpoint::{
+    CallError, CallOptions, Class, Code, Dialer, DialerBuilder, Method, Paths, Session,
+};
 use valkyrie::identity::{
     Credentials, IdentityError, IdentityStore, KeyRequest, SpiffeId, TrustBundle,
 };
@@ -32,6 +34,33 @@ pub struct HubPlace {
     pub bundle_pem: String,
 }
 
+/// How this agent reaches its hub; what it learns about that is shared by all of its dials.
+#[derive(Clone, Default)]
+pub struct Ways {
+    proxy: Option<SocketAddr>,
+    paths: Paths,
+}
+
+impl Ways {
+    /// The ways of a network; WebSocket goes through the HTTP proxy, if there is one.
+    pub fn new(proxy: Option<SocketAddr>) -> Self {
+        Self {
+            proxy,
+            paths: Paths::new(),
+        }
+    }
+
+    /// A dialer to the hub: QUIC first, then TCP, then WebSocket, all on one port number.
+    pub fn dialer(&self, hub: &HubPlace, store: IdentityStore) -> DialerBuilder {
+        Dialer::builder(store)
+            .quic(hub.address)
+            .tcp(hub.address)
+            .websocket(hub.address, self.proxy)
+            .expect_peer(hub.id.clone())
+            .paths(self.paths.clone())
+    }
+}
+
 /// Why the agent has no identity. The text never holds the token.
 #[derive(Debug, Error)]
 pub enum BootstrapError {
@@ -46,8 +75,18 @@ pub enum BootstrapError {
     Identity(#[from] IdentityError),
 }
 
-/// Gets the first certificate for `token`, trying until `patience` is over.
+/// Gets the first certificate for `token` over any way, trying until `patience` is over.
 pub async fn bootstrap(
+    hub: &HubPlace,
+    token: &str,
+    patience: Duration,
+) -> Result<IdentityStore, BootstrapError> {
+    bootstrap_over(&Ways::default(), hub, token, patience).await
+}
+
+/// The same, over these ways.
+pub async fn bootstrap_over(
+    ways: &Ways,
     hub: &HubPlace,
     token: &str,
     patience: Duration,
@@ -57,7 +96,7 @@ pub async fn bootstrap(
     let deadline = Instant::now() + patience;
     let mut backoff = Backoff::new();
     loop {
-        let error = match issue(hub, bundle.clone(), token, deadline).await {
+        let error = match issue(ways, hub, bundle.clone(), token, deadline).await {
             Ok(store) => return Ok(store),
             Err(BootstrapError::Unreachable(error)) => error,
             Err(other) => return Err(other),
@@ -72,6 +111,7 @@ pub async fn bootstrap(
 }
 
 async fn issue(
+    ways: &Ways,
     hub: &HubPlace,
     bundle: TrustBundle,
     token: &str,
@@ -82,9 +122,8 @@ async fn issue(
         token: token.to_owned(),
         csr_der: key.csr_der().to_vec(),
     };
-    let session = Dialer::builder(IdentityStore::anonymous(bundle.clone()))
-        .quic(hub.address)
-        .expect_peer(hub.id.clone())
+    let session = ways
+        .dialer(hub, IdentityStore::anonymous(bundle.clone()))
         .connect(deadline.saturating_duration_since(Instant::now()))
         .await
         .map_err(sorted)?;

@@ -146,7 +146,8 @@ async fn two_instances_that_start_together_make_one_authority() {
 async fn the_leader_publishes_its_pod_behind_the_hubs_service() {
     let bench = Bench::new("endpoint").await;
     let service = json!({"metadata": {"name": "rustci-hub"}, "spec": {"ports":
-        [{"name": "valkyrie", "protocol": "UDP", "port": 7420}]}});
+        [{"name": "valkyrie", "protocol": "UDP", "port": 7420},
+         {"name": "valkyrie-tcp", "protocol": "TCP", "port": 7420}]}});
     let service: k8s_openapi::api::core::v1::Service = bench.create(service).await;
     let cluster_ip = service.spec.unwrap().cluster_ip.unwrap();
     let hub = "10.244.0.9:7420".parse().unwrap();
@@ -165,6 +166,10 @@ async fn the_leader_publishes_its_pod_behind_the_hubs_service() {
         .unwrap();
     assert_eq!(slice.endpoints.len(), 1);
     assert_eq!(slice.endpoints[0].addresses, ["10.244.0.10"]);
+    let ports = slice.ports.unwrap().into_iter();
+    let ports: Vec<_> = ports.map(|port| (port.protocol, port.port)).collect();
+    let hub = |protocol: &str| (Some(protocol.to_owned()), Some(7420));
+    assert_eq!(ports, [hub("UDP"), hub("TCP")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

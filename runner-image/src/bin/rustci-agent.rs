@@ -11,14 +11,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use runner::environment::Environment;
-use runner::identity::{self, HubPlace};
+use runner::identity::{self, HubPlace, Ways};
 use runner::process::Ownership;
 use runner::{AgentConfig, JobEnd, carrier};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
-use valkyrie::endpoint::{Dialer, Handler};
+use valkyrie::endpoint::Handler;
 use valkyrie::identity::SpiffeId;
 
 /// Exit code when the agent could not do its work.
@@ -47,6 +47,9 @@ struct JobArguments {
     /// Address of the hub, IP and port.
     #[arg(long, env = "RUSTCI_AGENT_HUB")]
     hub: SocketAddr,
+    /// HTTP proxy that passes CONNECT to the hub, IP and port; used when UDP and TCP are blocked.
+    #[arg(long, env = "RUSTCI_AGENT_PROXY")]
+    proxy: Option<SocketAddr>,
     /// SPIFFE id of the hub.
     #[arg(long, env = "RUSTCI_AGENT_HUB_ID")]
     hub_id: String,
@@ -168,11 +171,12 @@ async fn run_job(job: &JobArguments) -> anyhow::Result<JobEnd> {
         id: SpiffeId::parse(&job.hub_id).context("RUSTCI_AGENT_HUB_ID is not usable")?,
         bundle_pem: job.ca.clone(),
     };
+    let ways = Ways::new(job.proxy);
     let config = config(job)?;
     let patience = Duration::from_secs(job.connect_seconds);
     let identity = async {
         let token = carrier::fetch(&job.socket, patience).await?;
-        anyhow::Ok(identity::bootstrap(&hub, &token, patience).await?)
+        anyhow::Ok(identity::bootstrap_over(&ways, &hub, &token, patience).await?)
     };
     let store = tokio::select! {
         store = identity => store?,
@@ -180,9 +184,8 @@ async fn run_job(job: &JobArguments) -> anyhow::Result<JobEnd> {
     };
     let mut renewing = JoinSet::new();
     let dial = async |handler: Arc<dyn Handler>| {
-        let session = Dialer::builder(store.clone())
-            .quic(hub.address)
-            .expect_peer(hub.id.clone())
+        let session = ways
+            .dialer(&hub, store.clone())
             .handler(handler)
             .connect(patience)
             .await?;

@@ -1,6 +1,7 @@
 //! A pod without Kubernetes: carrier and job as processes of the real program, a hub over QUIC.
 //! Must not end a process that it did not start.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,7 +15,7 @@ use prost::Message;
 use runner_messages::{IssueReply, IssueRequest, Offer, RenewRequest, method};
 use tokio::process::{Child, Command};
 use valkyrie::endpoint::{
-    CallContext, CallError, Code, Handler, Method, Peer, Rx, Server, Session, Tx,
+    CallContext, CallError, Code, Handler, Method, Peer, Rx, Server, ServerBuilder, Session, Tx,
 };
 use valkyrie::identity::{
     Authority, IdentityStore, KeyRequest, SpiffeId, TrustBundle, TrustDomain,
@@ -109,6 +110,15 @@ pub(crate) struct Pod {
 
 impl Pod {
     pub(crate) async fn new(offer: Offer, lifetime: Duration) -> Self {
+        Self::reached_by(offer, lifetime, ServerBuilder::listen_quic).await
+    }
+
+    /// A pod from which the hub is reached as `listen` says.
+    pub(crate) async fn reached_by(
+        offer: Offer,
+        lifetime: Duration,
+        listen: impl FnOnce(ServerBuilder, SocketAddr) -> ServerBuilder,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let domain = TrustDomain::parse("test.example").unwrap();
         let now = SystemTime::now();
@@ -130,10 +140,8 @@ impl Pod {
             hub: HubHandler(Arc::clone(&hub)),
         });
         let address = "127.0.0.1:0".parse().unwrap();
-        let server = Server::builder(store, issuing.clone())
-            .listen_quic(address)
-            .start()
-            .await;
+        let server = listen(Server::builder(store, issuing.clone()), address);
+        let server = server.start().await;
         let pod = Self {
             dir,
             hub,
@@ -207,12 +215,10 @@ impl Pod {
             }
             None => Self::command(agent),
         };
+        let address = self.server.local_addr().or(self.server.tcp_addr());
         job.arg("job")
             .current_dir(self.path("work"))
-            .env(
-                "RUSTCI_AGENT_HUB",
-                self.server.local_addr().unwrap().to_string(),
-            )
+            .env("RUSTCI_AGENT_HUB", address.unwrap().to_string())
             .env("RUSTCI_AGENT_HUB_ID", OPERATOR)
             .env("RUSTCI_AGENT_CA", &self.root_pem)
             .env("RUSTCI_AGENT_SOCKET", self.path("rustci/token.sock"))

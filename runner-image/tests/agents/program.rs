@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runner_messages::{EnvEntry, EnvSource, JobKey, Offer, Outcome, StepSpec, termination};
 use tokio::process::Child;
+use valkyrie::endpoint::ServerBuilder;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -119,6 +120,21 @@ async fn a_whole_pod_runs_with_the_agent_as_pid_1() {
         }
     }
     tracing::warn!("no PID namespaces here: only the subreaper is tested");
+}
+
+#[tokio::test]
+async fn an_agent_that_reaches_its_hub_only_by_tcp_does_its_job() {
+    install_provider();
+    let pod = Pod::reached_by(offer(&["echo over TCP"]), HOUR, ServerBuilder::listen_tcp).await;
+    let mut carrier = pod.carrier();
+    pod.install().await;
+    let mut job = pod.job(&[]).spawn().unwrap();
+    assert!(carrier.wait().await.unwrap().success());
+    assert!(job.wait().await.unwrap().success());
+    let state = pod.hub.state.lock();
+    assert_eq!(state.violations, Vec::<String>::new());
+    assert_eq!(state.log(0), "over TCP\n");
+    assert_eq!(state.results.last().unwrap().outcome(), Outcome::Succeeded);
 }
 
 #[tokio::test]
