@@ -89,6 +89,7 @@ pub async fn run(arguments: &RunArguments) -> Result<Verdict, Failure> {
         ),
         folder,
         settings: prepare::settings(),
+        prepared: planner::run::Prepared::default(),
         pool,
         started: now,
         updates,

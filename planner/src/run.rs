@@ -11,6 +11,7 @@ mod observed;
 mod outcome;
 mod place;
 mod plan;
+mod prepared;
 mod reason;
 mod retry;
 mod schedule;
@@ -30,6 +31,7 @@ pub use plan::{
     Action, CancelReason, EnvEntry, EnvFrom, EnvValue, Event, EventType, OfferSpec, PlaceSpec,
     Plan, StepOffer, StepRuns,
 };
+pub use prepared::Prepared;
 pub use reason::{JobReason, RunReason, STOPPING};
 pub use urgency::{Write, status_urgency};
 pub use verdict::{Verdict, verdict};

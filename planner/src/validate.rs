@@ -164,6 +164,11 @@ impl ValidRun {
         &self.spec
     }
 
+    /// The pipeline in `pipelineSpec`, for itself.
+    pub fn into_pipeline(self) -> Option<ValidPipeline> {
+        self.pipeline
+    }
+
     /// The pipeline in `pipelineSpec`.
     pub fn pipeline(&self) -> Option<&ValidPipeline> {
         self.pipeline.as_ref()

@@ -8,7 +8,7 @@ use crds::{PipelineRun, PipelineSpec, Runner, RunnerSpec};
 use hub::{Hub, HubEvent};
 use jiff::Timestamp;
 use kube::ResourceExt;
-use planner::run::{Action, Observed, PipelineFact, PoolFact, Settings};
+use planner::run::{Action, Observed, PipelineFact, PoolFact, Prepared, Settings};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
@@ -32,6 +32,7 @@ pub(super) struct Driver {
     pub(super) places: Places,
     pub(super) folder: Arc<RunFolder>,
     pub(super) settings: Settings,
+    pub(super) prepared: Prepared,
     pub(super) pool: RunnerSpec,
     pub(super) started: Timestamp,
     /// Where the view listens. What does not fit is left out: a later state holds it all.
@@ -103,6 +104,7 @@ impl Driver {
                 generation: 1,
                 spec: &self.spec,
             },
+            prepared: &self.prepared,
             places: self.places.facts(),
             agents: agent::facts(
                 &self.hub,

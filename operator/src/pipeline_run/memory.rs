@@ -9,8 +9,10 @@ use crds::PipelineRun;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use parking_lot::Mutex;
-use planner::run::RefusalKind;
+use planner::run::{Prepared, RefusalKind};
 use tokio::time::Instant;
+
+use crate::caches::is_finished;
 
 /// The memory of all runs, by uid.
 #[derive(Default)]
@@ -27,6 +29,7 @@ struct RunMemory {
     /// The run with a status that is planned and not yet written: it holds places of pools.
     planned: Option<Arc<PipelineRun>>,
     places: HashMap<String, PlaceMemory>,
+    prepared: Arc<Prepared>,
 }
 
 /// What is known of a pod beside the cache.
@@ -104,6 +107,9 @@ impl Memory {
     /// Remembers the answer to our write.
     pub fn wrote(&self, uid: &str, run: PipelineRun) {
         self.with(uid, |memory| {
+            if is_finished(&run) {
+                memory.prepared = Arc::default();
+            }
             memory.written = Some(Arc::new(run));
             memory.written_at = Some(Instant::now());
         });
@@ -119,6 +125,12 @@ impl Memory {
     /// Time since our last write; none when we have not written.
     pub fn since_write(&self, uid: &str) -> Option<Duration> {
         Some(self.runs.lock().get(uid)?.written_at?.elapsed())
+    }
+
+    /// The checked pipeline of a run.
+    pub fn prepared(&self, uid: &str) -> Arc<Prepared> {
+        let mut runs = self.runs.lock();
+        runs.entry(uid.to_owned()).or_default().prepared.clone()
     }
 
     /// What is known of a pod.

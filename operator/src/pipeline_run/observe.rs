@@ -11,7 +11,7 @@ use kube::api::Api;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use planner::run::{
-    AgentFact, JobReason, Observed, PipelineFact, PlaceFact, PlacePhase, Plan, PoolFact,
+    AgentFact, JobReason, Observed, PipelineFact, PlaceFact, PlacePhase, Plan, PoolFact, Prepared,
 };
 use tokio::time::Instant;
 
@@ -36,6 +36,7 @@ pub(super) struct Facts {
     /// False for a finished run: the cache holds a part of it only.
     pub(super) is_whole: bool,
     pipeline: Option<Arc<Pipeline>>,
+    prepared: Arc<Prepared>,
     places: Vec<PlaceFact>,
     agents: Vec<AgentFact>,
     runners: Vec<(String, Option<Arc<Runner>>)>,
@@ -91,6 +92,10 @@ pub(super) async fn observe(
     });
     let runners = runners(&run, pipeline.as_deref(), &namespace, context);
     let reference = cached.object_ref(&());
+    let prepared = match is_whole {
+        true => context.memory.prepared(&uid),
+        false => Arc::default(),
+    };
     Ok(Some(Facts {
         run,
         namespace,
@@ -99,6 +104,7 @@ pub(super) async fn observe(
         reference,
         is_whole,
         pipeline,
+        prepared,
         places,
         agents,
         runners,
@@ -121,6 +127,7 @@ pub(super) fn plan(facts: &Facts, context: &Context, now: Timestamp) -> Plan {
     let observed = |pools| Observed {
         run: &facts.run,
         pipeline,
+        prepared: &facts.prepared,
         places: facts.places.clone(),
         agents: facts.agents.clone(),
         pools,

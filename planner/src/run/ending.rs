@@ -3,6 +3,7 @@
 
 use crds::{FailureClass, JobState, NamedValue, StepState};
 
+use super::condition::has_failed;
 use super::plan::EventType;
 use super::reason::JobReason;
 use super::turn::Turn;
@@ -95,6 +96,10 @@ impl Turn<'_> {
                 (ended, _) => ended,
             };
         }
+        if has_failed(status) && was_assigned {
+            self.layout.note_failure(job, self.now);
+        }
+        let status = &self.status.jobs[job];
         if state == JobState::Failed {
             let name = status.name.clone();
             self.event(

@@ -1,11 +1,13 @@
 //! Which entries of the status belong to which job of the pipeline: one, or those of its matrix.
-//! Must not look at states.
+//! Must not decide anything from their states.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use crds::{JobState, JobStatus};
+use jiff::Timestamp;
 
+use super::condition::has_failed;
 use super::turn::Turn;
 use crate::matrix::Combination;
 use crate::names;
@@ -19,6 +21,8 @@ pub(super) struct Layout {
     jobs: Vec<usize>,
     /// For each job its entries.
     entries: Vec<Range<usize>>,
+    /// For each job when the first of its entries failed, if one has.
+    failed: Vec<Option<Timestamp>>,
 }
 
 impl Layout {
@@ -32,10 +36,25 @@ impl Layout {
         self.entries[job].clone()
     }
 
-    fn add(&mut self, count: usize) {
+    /// When the first of a job's entries failed, if one has.
+    pub(super) fn failed(&self, job: usize) -> Option<Timestamp> {
+        self.failed[job]
+    }
+
+    fn add(&mut self, entries: &[JobStatus]) {
         let start = self.jobs.len();
-        self.jobs.resize(start + count, self.entries.len());
-        self.entries.push(start..start + count);
+        self.jobs.resize(start + entries.len(), self.entries.len());
+        self.entries.push(start..start + entries.len());
+        let failed = entries.iter().filter(|entry| has_failed(entry));
+        let first = failed.filter_map(|entry| Some(entry.end_time.as_ref()?.0));
+        self.failed.push(first.min());
+    }
+
+    /// An entry has failed. A run that can't be run has no layout.
+    pub(super) fn note_failure(&mut self, entry: usize, now: Timestamp) {
+        if let Some(job) = self.jobs.get(entry) {
+            self.failed[*job].get_or_insert(now);
+        }
     }
 }
 
@@ -63,7 +82,7 @@ impl Turn<'_> {
                 Some(entries) => entries,
                 None => new_entries(job),
             };
-            self.layout.add(entries.len());
+            self.layout.add(&entries);
             self.status.jobs.extend(entries);
         }
     }

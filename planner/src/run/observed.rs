@@ -6,6 +6,8 @@ use std::time::Duration;
 use crds::{LogAccess, PipelineRun, PipelineSpec, RunnerSpec};
 use jiff::Timestamp;
 
+use super::prepared::Prepared;
+
 /// Everything that a decision about one run depends on.
 #[derive(Clone, Debug)]
 pub struct Observed<'a> {
@@ -13,6 +15,8 @@ pub struct Observed<'a> {
     pub run: &'a PipelineRun,
     /// The Pipeline that the run names.
     pub pipeline: PipelineFact<'a>,
+    /// What earlier turns of this run have checked; empty for the first.
+    pub prepared: &'a Prepared,
     /// One entry for each place (pod) that the caller knows of. A place that nobody knows of,
     /// neither the cluster nor the caller's memory, has no entry.
     pub places: Vec<PlaceFact>,

@@ -1,6 +1,8 @@
 //! The beginning of a run: which pipeline it runs, with which parameters, or why it can't.
 //! Must not start jobs.
 
+use std::sync::Arc;
+
 use crds::ResolvedPipeline;
 use jiff::Timestamp;
 
@@ -9,12 +11,12 @@ use super::plan::EventType;
 use super::reason::RunReason;
 use super::turn::Turn;
 use crate::params;
-use crate::validate::{Problem, ValidPipeline, validate_pipeline, validate_run};
+use crate::validate::{Problem, ValidPipeline, validate_run};
 
 /// What a run can do.
 pub(super) enum Resolved {
     /// Run this pipeline: its snapshot is in the status.
-    Ready(Box<ValidPipeline>),
+    Ready(Arc<ValidPipeline>),
     /// Look again later.
     Waiting { reason: RunReason, message: String },
     /// End without having run anything.
@@ -31,7 +33,7 @@ pub(super) fn resolve(turn: &mut Turn<'_>) -> Resolved {
         turn.status.logs = turn.observed.logs.clone();
     }
     let snapshot = turn.status.pipeline.as_ref().expect("it was set above");
-    let pipeline = match validate_pipeline(&snapshot.spec) {
+    let pipeline = match turn.observed.prepared.pipeline(&snapshot.spec) {
         Ok(pipeline) => pipeline,
         Err(problems) => return invalid(RunReason::InvalidPipeline, &problems),
     };
@@ -50,7 +52,7 @@ pub(super) fn resolve(turn: &mut Turn<'_>) -> Resolved {
         );
         turn.event(EventType::Normal, "Started", message);
     }
-    Resolved::Ready(Box::new(pipeline))
+    Resolved::Ready(pipeline)
 }
 
 fn snapshot(turn: &mut Turn<'_>) -> Result<ResolvedPipeline, Resolved> {
@@ -66,25 +68,27 @@ fn snapshot(turn: &mut Turn<'_>) -> Result<ResolvedPipeline, Resolved> {
         };
         invalid(reason, &problems)
     })?;
-    let (name, generation, pipeline) = match turn.observed.pipeline {
+    let (name, generation, written) = match turn.observed.pipeline {
         PipelineFact::Inline => {
-            let Some(pipeline) = run.pipeline() else {
+            let Some(pipeline) = run.into_pipeline() else {
                 return Err(missing(turn, ""));
             };
-            (turn.run_name(), None, pipeline.clone())
+            turn.observed.prepared.keep(pipeline);
+            let written = spec.pipeline_spec.as_ref();
+            (turn.run_name(), None, written.expect("it was checked"))
         }
         PipelineFact::Found {
             name,
             generation,
             spec,
         } => {
-            let pipeline = validate_pipeline(spec)
-                .map_err(|problems| invalid(RunReason::InvalidPipeline, &problems))?;
-            (name, Some(generation), pipeline)
+            let checked = turn.observed.prepared.pipeline(spec);
+            checked.map_err(|problems| invalid(RunReason::InvalidPipeline, &problems))?;
+            (name, Some(generation), spec)
         }
         PipelineFact::Missing { name } => return Err(missing(turn, name)),
     };
-    let params = params::resolve(&pipeline.spec.params, &spec.params)
+    let params = params::resolve(&written.params, &spec.params)
         .map_err(|problems| invalid(RunReason::InvalidRun, &problems))?;
     if spec.suspend && !spec.cancel {
         let message = "the run is suspended and has not started".to_owned();
@@ -96,7 +100,7 @@ fn snapshot(turn: &mut Turn<'_>) -> Result<ResolvedPipeline, Resolved> {
     Ok(ResolvedPipeline {
         name: name.to_owned(),
         generation,
-        spec: pipeline.spec,
+        spec: written.clone(),
         params,
     })
 }

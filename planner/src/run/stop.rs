@@ -4,7 +4,6 @@
 use crds::{FailureClass, JobState};
 use jiff::Timestamp;
 
-use super::condition::has_failed;
 use super::conditions;
 use super::ending::Ending;
 use super::plan::{Action, CancelReason};
@@ -47,10 +46,7 @@ impl Stop {
         if !matrix.fail_fast {
             return None;
         }
-        let failed = turn.group(job).iter().filter(|entry| has_failed(entry));
-        let since = failed
-            .filter_map(|entry| Some(entry.end_time.as_ref()?.0))
-            .min()?;
+        let since = turn.layout.failed(job)?;
         let cause = Cause::FailFast;
         Some(Self { cause, since })
     }

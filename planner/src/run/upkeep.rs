@@ -35,6 +35,13 @@ pub(super) fn active_jobs(turn: &mut Turn<'_>, pipeline: &ValidPipeline) {
         if wants_place && let Ok(place) = build_place(turn, pipeline, job) {
             turn.steps.push(Action::CreatePlace(Box::new(place)));
         }
+        // Who has taken an offer needs no other: with many jobs these would cost most of a turn.
+        let is_taken = turn
+            .agent(job)
+            .is_some_and(|agent| agent.accepted_at.is_some());
+        if is_taken {
+            continue;
+        }
         if place.is_none_or(|phase| phase.is_alive() || wants_place)
             && let Ok(offer) = build_offer(turn, pipeline, job)
         {

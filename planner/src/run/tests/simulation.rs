@@ -8,7 +8,7 @@ use crds::JobState;
 use super::world::*;
 use crate::run::*;
 
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 10_000;
 /// Turns in which every run must have ended; time passes in each.
 const MAX_TURNS: usize = 600;
 

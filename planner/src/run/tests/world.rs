@@ -16,6 +16,7 @@ pub(super) struct World {
     pub(super) agents: Vec<AgentFact>,
     pub(super) pools: Vec<PoolFact>,
     pub(super) settings: Settings,
+    pub(super) prepared: Prepared,
     pub(super) now: Timestamp,
     pub(super) observing_since: Timestamp,
     /// Offers that the hub holds.
@@ -75,6 +76,7 @@ impl World {
             agents: Vec::new(),
             pools: Vec::new(),
             settings: Settings::default(),
+            prepared: Prepared::default(),
             now,
             observing_since: now,
             offers: BTreeSet::new(),
@@ -94,6 +96,7 @@ impl World {
                 },
                 None => PipelineFact::Inline,
             },
+            prepared: &self.prepared,
             places: self.places.clone(),
             agents: self.agents.clone(),
             pools: self.pools.clone(),
