@@ -79,9 +79,11 @@ pub struct StaticRegistry {
     inner: Arc<Mutex<Inner>>,
 }
 
+type Watch = (Query, watch::Sender<Vec<Member>>);
+
 struct Inner {
     directory: Directory,
-    watches: HashMap<String, Vec<(Query, watch::Sender<Vec<Member>>)>>,
+    watches: HashMap<String, Vec<Watch>>,
     /// Numbers the announcements, so that an old handle withdraws no newer one.
     announcements: HashMap<(String, String), u64>,
     last: u64,
