@@ -117,17 +117,17 @@ impl Bench {
     }
 
     /// Seconds until so many bare pods, created at once, have succeeded.
-    pub(crate) async fn pods_at_once(&self, count: usize) -> Result<f64> {
+    pub(crate) async fn pods_at_once(&self, burst: usize, count: usize) -> Result<f64> {
         let start = Instant::now();
-        let names: Vec<_> = (0..count).map(|i| format!("burst-{i}")).collect();
+        let names: Vec<_> = (0..count).map(|i| format!("burst-{burst}-{i}")).collect();
         try_join_all(names.iter().map(|name| self.pod(name))).await?;
         Ok(start.elapsed().as_secs_f64())
     }
 
     /// Seconds until so many one-step runs, created at once, have succeeded.
-    pub(crate) async fn runs_at_once(&self, count: usize) -> Result<f64> {
+    pub(crate) async fn runs_at_once(&self, burst: usize, count: usize) -> Result<f64> {
         let start = Instant::now();
-        let names: Vec<_> = (0..count).map(|i| format!("burst-{i}")).collect();
+        let names: Vec<_> = (0..count).map(|i| format!("burst-{burst}-{i}")).collect();
         try_join_all(names.iter().map(|name| self.run("one-step", name))).await?;
         Ok(start.elapsed().as_secs_f64())
     }
