@@ -59,8 +59,11 @@ pub struct Explanation {
     pub remedy: String,
     /// The jobs that failed or wait for something, causes first.
     pub jobs: Vec<JobExplanation>,
-    /// Jobs that were not run, since one that they need did not succeed.
+    /// Jobs that were not run, since their `when` was false or a job that they need did not
+    /// succeed.
     pub skipped: Vec<String>,
+    /// Jobs that were stopped by a cancel, or since another job of their matrix failed.
+    pub stopped: Vec<String>,
     /// Jobs that wait only for other jobs of the run.
     pub waiting: Vec<String>,
 }
@@ -120,6 +123,7 @@ pub fn explain(facts: &Facts, now: Timestamp) -> Explanation {
         message,
         jobs: job::explain_all(facts, &status.jobs, now),
         skipped: of_state(|job| job.state == JobState::Skipped),
+        stopped: of_state(job::is_stopped),
         waiting: of_state(job::waits_for_jobs),
     }
 }

@@ -27,15 +27,27 @@ pub(super) fn explain_all(
         .collect()
 }
 
-/// True for a job that failed, or was stopped by a time limit or a cancel.
+/// True for a job that failed, or was stopped by a time limit.
 pub(super) fn is_failed(job: &JobStatus) -> bool {
-    matches!(job.state, JobState::Failed | JobState::Cancelled)
+    match job.state {
+        JobState::Failed => true,
+        JobState::Cancelled => !is_stopped(job),
+        _ => false,
+    }
+}
+
+/// True for a job that was stopped for a reason outside of it: a cancel, or another job of its
+/// matrix.
+pub(super) fn is_stopped(job: &JobStatus) -> bool {
+    let reason = job.reason.as_deref().unwrap_or_default();
+    job.state == JobState::Cancelled && matches!(reason, "" | "Cancelled" | "FailFast")
 }
 
 /// True for a job that waits for jobs of its own run.
 pub(super) fn waits_for_jobs(job: &JobStatus) -> bool {
     let reason = job.reason.as_deref().unwrap_or("WaitingForNeeds");
-    job.state == JobState::Pending && matches!(reason, "WaitingForNeeds" | "WaitingForJobs")
+    let of_run = ["WaitingForNeeds", "WaitingForJobs", "WaitingForMatrix"];
+    job.state == JobState::Pending && of_run.contains(&reason)
 }
 
 fn is_stuck(job: &JobStatus) -> bool {

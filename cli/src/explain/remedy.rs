@@ -66,6 +66,9 @@ pub(super) fn of_job(run: &PipelineRun, job: &JobStatus, reason: &str, local: bo
             .to_owned(),
         "OutOfMemory" => "raise pod.resources.limits.memory, or use less".to_owned(),
         "Evicted" | "NodeLost" | "PodDeleted" => "start the run again".to_owned(),
+        "MatrixFailed" => {
+            "correct the matrix, or the output that it takes its values from".to_owned()
+        }
         "NoImage" => "set image in the job or in its Runner".to_owned(),
         "OutputsTooLarge" => {
             "keep outputs small: pass large values as files outside of the run".to_owned()

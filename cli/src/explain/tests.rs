@@ -112,7 +112,7 @@ fn a_failed_step_is_told_with_its_log_and_what_was_not_run() {
         | the press is stuck
       what to do: see its whole log: `rustci logs orchard-7 --job press --step squeeze -n farm`
 
-    not run, by its `when` or its needs: bottle
+    not run, by `when` or since a need did not succeed: bottle
     ");
     let steps = failed_steps(facts.run.status.as_ref().unwrap());
     assert_eq!((steps[0].step.as_str(), steps[0].index), ("squeeze", 1));
@@ -314,6 +314,27 @@ fn the_first_failure_in_time_stands_first_and_text_of_others_is_made_safe() {
 }
 
 #[test]
+fn jobs_that_were_only_stopped_are_no_causes() {
+    let failed = job("test.a", JobState::Failed, "StepFailed", "");
+    let stopped = job("test.b", JobState::Cancelled, "FailFast", "test.a failed");
+    let late = job("slow", JobState::Cancelled, "RunTimedOut", "");
+    let facts = Facts {
+        run: run("Failed", "", vec![stopped, failed, late]),
+        ..Facts::default()
+    };
+    let explanation = explain(&facts, at(62));
+    let causes: Vec<_> = explanation
+        .jobs
+        .iter()
+        .map(|job| job.job.as_str())
+        .collect();
+    assert_eq!(
+        (causes, explanation.stopped),
+        (vec!["test.a", "slow"], vec!["test.b".to_owned()])
+    );
+}
+
+#[test]
 fn json_has_the_whole_explanation() {
     let facts = Facts {
         run: run(
@@ -351,6 +372,7 @@ fn every_reason_of_trouble_has_a_remedy() {
         "OutOfMemory",
         "NoImage",
         "OutputsTooLarge",
+        "MatrixFailed",
     ] {
         let known = planner::run::JobReason::ALL;
         assert!(

@@ -14,6 +14,7 @@ pub fn text(explanation: &Explanation) -> String {
         remedy,
         jobs,
         skipped,
+        stopped,
         waiting,
     } = explanation;
     let of = match pipeline.is_empty() {
@@ -24,14 +25,23 @@ pub fn text(explanation: &Explanation) -> String {
     indented(&mut text, message);
     advice(&mut text, remedy);
     jobs.iter().for_each(|explained| job(&mut text, explained));
-    if !skipped.is_empty() {
-        let names = skipped.join(", ");
-        text.push_str(&format!("\nnot run, by its `when` or its needs: {names}\n"));
+    for (why, names) in [
+        (
+            "not run, by `when` or since a need did not succeed",
+            skipped,
+        ),
+        (
+            "stopped, by cancel or since another job of the matrix failed",
+            stopped,
+        ),
+        ("wait for other jobs", waiting),
+    ] {
+        if !names.is_empty() {
+            text.push_str(&format!("\n{why}: {}\n", names.join(", ")));
+        }
     }
-    if !waiting.is_empty() {
-        text.push_str(&format!("\nwait for other jobs: {}\n", waiting.join(", ")));
-    }
-    if jobs.is_empty() && skipped.is_empty() && waiting.is_empty() && remedy.is_empty() {
+    let others = [skipped, stopped, waiting];
+    if jobs.is_empty() && remedy.is_empty() && others.iter().all(|names| names.is_empty()) {
         text.push_str("\nnothing is wrong, and no job waits\n");
     }
     text

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod command_line;
+mod explain_in_cluster;
 mod guide;
 mod lint_suite;
 mod local;
