@@ -4,6 +4,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
 pub mod append;
+#[cfg(feature = "capability")]
+pub mod capability;
 pub mod chunks;
 pub mod error;
 pub mod identity;
