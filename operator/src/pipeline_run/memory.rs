@@ -26,6 +26,8 @@ struct RunMemory {
     /// The run as the API server answered our last write.
     written: Option<Arc<PipelineRun>>,
     written_at: Option<Instant>,
+    /// Since when something has been to write that may wait.
+    due_since: Option<Instant>,
     /// The run with a status that is planned and not yet written: it holds places of pools.
     planned: Option<Arc<PipelineRun>>,
     places: HashMap<String, PlaceMemory>,
@@ -112,6 +114,7 @@ impl Memory {
             }
             memory.written = Some(Arc::new(run));
             memory.written_at = Some(Instant::now());
+            memory.due_since = None;
         });
     }
 
@@ -125,6 +128,13 @@ impl Memory {
     /// Time since our last write; none when we have not written.
     pub fn since_write(&self, uid: &str) -> Option<Duration> {
         Some(self.runs.lock().get(uid)?.written_at?.elapsed())
+    }
+
+    /// Time since something has been to write: zero at the first call after a write.
+    pub fn due(&self, uid: &str) -> Duration {
+        let mut runs = self.runs.lock();
+        let memory = runs.entry(uid.to_owned()).or_default();
+        memory.due_since.get_or_insert_with(Instant::now).elapsed()
     }
 
     /// The checked pipeline of a run.

@@ -43,18 +43,17 @@ pub(super) async fn report(
     if !facts.is_whole {
         return Ok(Reported::Unchanged);
     }
-    match status_urgency(facts.run.status.as_ref(), &plan.status) {
+    let wait = match status_urgency(facts.run.status.as_ref(), &plan.status) {
         Write::None => return Ok(Reported::Unchanged),
         Write::Later(interval) => {
-            let since = context
-                .memory
-                .since_write(&facts.uid)
-                .unwrap_or(Duration::MAX);
-            if let Some(rest) = interval.checked_sub(since).filter(|rest| !rest.is_zero()) {
-                return Ok(Reported::Later(rest));
-            }
+            let since = context.memory.since_write(&facts.uid);
+            interval.saturating_sub(since.unwrap_or(Duration::MAX))
         }
-        Write::Now => {}
+        Write::Soon(delay) => delay.saturating_sub(context.memory.due(&facts.uid)),
+        Write::Now => Duration::ZERO,
+    };
+    if !wait.is_zero() {
+        return Ok(Reported::Later(wait));
     }
     let written = write(facts, plan, context).await?;
     if is_finished(&written) && !is_finished(&facts.run) {

@@ -8,7 +8,7 @@ use super::world::*;
 use crate::run::*;
 
 #[test]
-fn a_one_step_run_needs_three_status_writes_and_two_events() {
+fn a_quick_run_of_one_step_needs_two_status_writes_and_two_events() {
     let mut world = World::new(pipeline(vec![job("build", &[])], vec![]));
     let first = world.turn();
     let kinds: Vec<_> = first.steps.iter().map(|step| format!("{step:?}")).collect();
@@ -26,7 +26,7 @@ fn a_one_step_run_needs_three_status_writes_and_two_events() {
     }
     world.run_job("build");
     world.turn();
-    assert_eq!(world.writes, 3);
+    assert_eq!(world.writes, 2);
     assert_snapshot!(world.events.join("\n"), @r"
     Started: pipeline `build-7` started: 1 job
     Succeeded: 1 job succeeded
@@ -363,12 +363,16 @@ fn an_invalid_pipeline_ends_the_run_with_all_problems() {
 }
 
 #[test]
-fn progress_of_steps_is_written_later_and_states_at_once() {
+fn progress_of_steps_is_written_later_a_start_soon_and_an_end_at_once() {
     let mut world = single();
     world.accept("build");
     world.turn();
     let old = world.status().clone();
     assert_eq!(status_urgency(Some(&old), &old), Write::None);
+    let mut starting = old.clone();
+    starting.jobs[0].state = JobState::Starting;
+    let started = status_urgency(Some(&starting), &old);
+    assert!(matches!(started, Write::Soon(_)), "{started:?}");
     let mut new = old.clone();
     new.jobs[0].steps[0].exit_code = Some(1);
     assert!(matches!(status_urgency(Some(&old), &new), Write::Later(_)));
