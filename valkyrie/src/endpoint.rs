@@ -4,6 +4,7 @@
 mod conduct;
 mod dialer;
 mod frames;
+mod governor;
 mod handler;
 mod line;
 mod server;

@@ -5,6 +5,8 @@
 
 #[path = "sessions/attacks.rs"]
 mod attacks;
+#[path = "sessions/classes.rs"]
+mod classes;
 #[path = "sessions/conformance.rs"]
 mod conformance;
 #[path = "sessions/cuts.rs"]

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use valkyrie::wire::message::{
-    CallHead, Failure, Framed, GREASE_FIELDS, Goaway, Hello, HelloAck, OpenHead, ReplyHead,
-    WireLimits,
+    CallHead, Failure, Framed, GREASE_FIELDS, Goaway, Hello, HelloAck, OpenHead, Progress,
+    ReplyHead, WireLimits,
 };
 use valkyrie::wire::{Caps, Decoder, Frame, FrameType, WireError};
 
@@ -116,6 +116,17 @@ fn fixtures() -> Vec<(&'static str, Frame)> {
     let open = OpenHead {
         method: 48,
         class: 2,
+        number: 0,
+    };
+    let numbered = OpenHead {
+        method: 48,
+        class: 3,
+        number: 5,
+    };
+    let progress = Progress {
+        stream: 5,
+        mine: true,
+        received: 65_536,
     };
     vec![
         ("hello", framed(&hello(), FrameType::Hello)),
@@ -130,6 +141,8 @@ fn fixtures() -> Vec<(&'static str, Frame)> {
         ("call", framed(&call, FrameType::Call)),
         ("reply", framed(&ReplyHead { length: 3 }, FrameType::Reply)),
         ("open", framed(&open, FrameType::Open)),
+        ("open-numbered", framed(&numbered, FrameType::Open)),
+        ("progress", framed(&progress, FrameType::Progress)),
         ("ping", raw(FrameType::Ping, &[1, 2, 3, 4, 5, 6, 7, 8])),
         ("pong", raw(FrameType::Pong, &[1, 2, 3, 4, 5, 6, 7, 8])),
         ("data", raw(FrameType::Data, &[1, 2, 3, 4, 5, 6, 7, 8])),
@@ -184,6 +197,7 @@ fn a_field_from_the_future_is_skipped_in_every_message() {
         match frame.kind {
             FrameType::Hello => again(Hello::from_frame(newer).map(|m| m.to_frame())),
             FrameType::HelloAck => again(HelloAck::from_frame(newer).map(|m| m.to_frame())),
+            FrameType::Progress => again(Progress::from_frame(newer).map(|m| m.to_frame())),
             FrameType::Goaway => again(Goaway::from_frame(newer).map(|m| m.to_frame())),
             FrameType::Call => again(CallHead::from_frame(newer).map(|m| m.to_frame())),
             FrameType::Reply => again(ReplyHead::from_frame(newer).map(|m| m.to_frame())),
@@ -202,6 +216,7 @@ fn read(frame: Frame) -> Result<(), WireError> {
         FrameType::Hello => Hello::from_frame(frame).map(drop),
         FrameType::HelloAck => HelloAck::from_frame(frame).map(drop),
         FrameType::Goaway => Goaway::from_frame(frame).map(drop),
+        FrameType::Progress => Progress::from_frame(frame).map(drop),
         FrameType::Call => CallHead::from_frame(frame).map(drop),
         FrameType::Reply => ReplyHead::from_frame(frame).map(drop),
         FrameType::Open => OpenHead::from_frame(frame).map(drop),

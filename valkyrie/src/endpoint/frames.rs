@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::conduct::{Conduct, Pace};
+use super::governor::Reporter;
 use super::line::Heard;
 use crate::error::{CallError, Code};
 use crate::transport::{RecvHalf, StreamError};
@@ -65,6 +66,9 @@ pub(super) struct FrameReader {
     empties: u32,
     /// More frames of a body are owed.
     owed: bool,
+    /// Bytes read so far.
+    total: u64,
+    reporter: Option<Reporter>,
 }
 
 impl FrameReader {
@@ -77,7 +81,14 @@ impl FrameReader {
             pace: None,
             empties: 0,
             owed: false,
+            total: 0,
+            reporter: None,
         }
+    }
+
+    /// Tells the peer how far the stream has been read, from now on.
+    pub(super) fn report(&mut self, reporter: impl FnOnce(u64) -> Option<Reporter>) {
+        self.reporter = reporter(self.total);
     }
 
     /// Holds the peer to the limits of conduct on this stream.
@@ -103,12 +114,18 @@ impl FrameReader {
                     return Err(error.into());
                 }
             }
-            match self.read().await? {
+            let read = self.read().await?;
+            if let Some(reporter) = &mut self.reporter {
+                reporter.read(read.as_ref().map(Bytes::len));
+            }
+            match read {
                 Some(bytes) => {
-                    self.heard.now();
+                    // Before this counts as heard: bytes that end a silence are not late.
                     if let Some(pace) = &mut self.pace {
                         pace.check(bytes.len(), Instant::now())?;
                     }
+                    self.heard.now();
+                    self.total += bytes.len() as u64;
                     self.decoder.push(bytes);
                 }
                 None => {

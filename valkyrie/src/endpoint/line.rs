@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::conduct::Conduct;
 use super::frames::{Flow, FrameReader, push, push_body};
+use super::governor::{Governor, Leave, Numbered, Reporter};
 use super::{Class, Limits, Method, Rx, Tx};
 use crate::error::{CallError, Code};
 use crate::metrics::Metrics;
@@ -49,6 +50,7 @@ pub(super) struct Line {
     pub(super) heard: Arc<Heard>,
     metrics: Arc<Metrics>,
     conduct: Arc<Conduct>,
+    governor: Arc<Governor>,
     drain: Mutex<Drain>,
     /// Whether nothing may start because another connection is about to take over.
     held: AtomicBool,
@@ -90,6 +92,7 @@ impl Line {
             heard,
             metrics,
             conduct,
+            governor: Governor::new(),
             drain: Mutex::default(),
             held: AtomicBool::new(false),
             open: watch::Sender::new(0),
@@ -209,21 +212,31 @@ impl Line {
         let (mut send, recv) = self.connection.open(class).await?;
         send.set_priority(class.priority());
         let mut chunks = VecDeque::new();
+        let number = match self.terms.progress && class.has_budget() {
+            true => self.governor.number(),
+            false => 0,
+        };
         let first = OpenHead {
             method: method.0,
             class: class.number(),
+            number,
         };
         push(&mut chunks, &first.to_frame());
         chunks.push_back(crate::wire::frame::header(FrameType::Data, head.len()));
         chunks.push_back(head);
+        let before: usize = chunks.iter().map(Bytes::len).sum();
         send.write(&mut chunks).await?;
-        let reader = FrameReader::new(recv, self.terms.caps, self.heard.clone());
+        let stream = Numbered { ours: true, number };
+        let leave = Leave::new(&self.governor, class, stream, before as u64);
+        let mut reader = FrameReader::new(recv, self.terms.caps, self.heard.clone());
+        reader.report(|read| Reporter::new(&self.governor, stream, read));
         let tx = Tx::new(
             send,
             self.terms.caps.data,
             self.metrics.clone(),
             open.clone(),
         );
+        let tx = tx.governed(leave);
         Ok((tx, Rx::new(reader, self.metrics.clone(), open)))
     }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::frames::{Flow, FrameReader};
+use super::governor::{Leave, PIECE};
 use super::line::Open;
 use super::{CallError, Code};
 use crate::metrics::Metrics;
@@ -30,6 +31,9 @@ impl Returned {
 pub struct Tx {
     half: Option<SendHalf>,
     chunks: VecDeque<Bytes>,
+    /// What may leave now; the rest in `chunks` waits for leave.
+    piece: VecDeque<Bytes>,
+    leave: Option<Leave>,
     cap: usize,
     metrics: Arc<Metrics>,
     returned: Option<Returned>,
@@ -42,11 +46,19 @@ impl Tx {
         Self {
             half: Some(half),
             chunks,
+            piece: VecDeque::new(),
+            leave: None,
             cap,
             metrics,
             returned: None,
             _open: open,
         }
+    }
+
+    /// Asks for leave before each piece.
+    pub(super) fn governed(mut self, leave: Option<Leave>) -> Self {
+        self.leave = leave;
+        self
     }
 
     pub(super) fn returning(mut self, returned: Returned) -> Self {
@@ -78,6 +90,9 @@ impl Tx {
     /// When the stream is already over.
     pub async fn finish(mut self) -> Result<(), CallError> {
         self.flush().await?;
+        if let Some(leave) = &mut self.leave {
+            leave.finish();
+        }
         match self.half.as_mut() {
             Some(half) => half.finish().map_err(|error| Flow::from(error).into()),
             None => Ok(()),
@@ -96,16 +111,49 @@ impl Tx {
             .half
             .as_mut()
             .expect("only `reset` takes the half, and it takes self");
-        half.write(&mut self.chunks)
-            .await
-            .map_err(|error| Flow::from(error).into())
+        loop {
+            let written = half.write(&mut self.piece).await;
+            written.map_err(|error| CallError::from(Flow::from(error)))?;
+            let Some(leave) = &self.leave else {
+                if self.chunks.is_empty() {
+                    return Ok(());
+                }
+                std::mem::swap(&mut self.piece, &mut self.chunks);
+                continue;
+            };
+            let waiting: usize = self.chunks.iter().map(Bytes::len).sum();
+            if waiting == 0 {
+                self.chunks.clear();
+                return Ok(());
+            }
+            let bytes = waiting.min(PIECE);
+            leave.ask(bytes).await?;
+            take(&mut self.chunks, &mut self.piece, bytes);
+        }
+    }
+}
+
+/// Moves so many bytes from the front of one queue to the end of another.
+fn take(from: &mut VecDeque<Bytes>, to: &mut VecDeque<Bytes>, mut bytes: usize) {
+    while bytes > 0
+        && let Some(first) = from.front_mut()
+    {
+        let taken = first.split_to(bytes.min(first.len()));
+        bytes -= taken.len();
+        if first.is_empty() {
+            from.pop_front();
+        }
+        if !taken.is_empty() {
+            to.push_back(taken);
+        }
     }
 }
 
 impl Drop for Tx {
     fn drop(&mut self) {
         // Half a message cannot be followed by an error frame: then the half resets itself.
-        if let (Some(returned), true) = (&self.returned, self.chunks.is_empty()) {
+        let whole = self.chunks.is_empty() && self.piece.is_empty();
+        if let (Some(returned), true) = (&self.returned, whole) {
             *returned.0.lock() = self.half.take();
         }
     }

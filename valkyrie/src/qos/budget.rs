@@ -16,6 +16,8 @@ pub struct BudgetPolicy {
     pub least: u64,
     /// Never more, in bytes.
     pub most: u64,
+    /// Time by which a piece may be late because the ends were busy: as many bytes more.
+    pub slack: Duration,
     /// Growth of the round trip, against the smallest one, that is taken for a queue.
     pub queue: Duration,
 }
@@ -26,6 +28,7 @@ impl Default for BudgetPolicy {
             start: 256 * 1024,
             least: 128 * 1024,
             most: 16 * 1024 * 1024,
+            slack: Duration::from_micros(300),
             queue: Duration::from_millis(5),
         }
     }
@@ -192,7 +195,8 @@ impl Budget {
             // The first pieces say how long they took, not yet how many follow at once.
             return;
         }
-        let holds = rate * round_trip / 1_000_000_000;
+        let time = round_trip + self.policy.slack.as_nanos();
+        let holds = rate * time / 1_000_000_000;
         let queued = smoothed.saturating_sub(round_trip) > self.policy.queue.as_nanos();
         let wanted = if queued { holds } else { holds * 5 / 4 };
         let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);

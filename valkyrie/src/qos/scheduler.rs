@@ -26,6 +26,12 @@ pub struct QosPolicy {
     /// Bytes under way with nothing reported for this long, and at least four round trips, wait
     /// for a slow reader and do not count.
     pub parked: Duration,
+    /// Most bytes that may be parked on a connection, since they fill the receiver's buffers;
+    /// beyond it those who come later count, and hold up their class instead of all.
+    pub parked_most: u64,
+    /// A parked stream may have so many bytes more under way: a receiver that reads reports
+    /// before that.
+    pub quiet: u64,
     /// Who may wait in one class; further ones are refused.
     pub waiting: usize,
     /// Bytes of each tenant in log and bulk, if they are to be limited at the edge.
@@ -39,6 +45,8 @@ impl Default for QosPolicy {
             weights: [8, 4, 1],
             budget: BudgetPolicy::default(),
             parked: Duration::from_millis(250),
+            parked_most: 4 * 1024 * 1024,
+            quiet: 64 * 1024,
             waiting: 4096,
             tenant: None,
         }
@@ -90,12 +98,14 @@ struct Line {
 #[derive(Debug)]
 struct Flying {
     class: Class,
-    /// End of each piece in the stream, how many bytes, and when it left.
-    pieces: VecDeque<(u64, u64, Departure)>,
+    /// End of each piece in the stream, how many bytes, and when it left; none when it waited
+    /// for a slow reader, so that its time says nothing of the path.
+    pieces: VecDeque<(u64, u64, Option<Departure>)>,
     sent: u64,
     reported: u64,
     heard: Instant,
     parked: bool,
+    finished: bool,
 }
 
 /// Gives leave to send, for one connection.
@@ -225,10 +235,11 @@ impl Scheduler {
             return None;
         }
         let patience = self.patience();
+        let room = self.policy.parked_most.saturating_sub(self.parked());
         let parking = self
             .flying
             .values()
-            .filter(|flying| !flying.parked && flying.sent > flying.reported)
+            .filter(|flying| !flying.parked && (1..=room).contains(&flying.open()))
             .map(|flying| flying.heard + patience[index(flying.class) - 2]);
         let mut wake = parking.min();
         if let Some(rate) = self.policy.tenant {
@@ -251,6 +262,26 @@ impl Scheduler {
         wake
     }
 
+    /// A stream of a class with a budget begins; so many bytes of it have left without leave.
+    pub fn begin(&mut self, class: Class, stream: u64, before: u64, now: Instant) {
+        debug_assert!(class.has_budget(), "only those are counted");
+        self.flying.insert(stream, Flying::new(class, before, now));
+    }
+
+    /// Leave was given, and will not be used.
+    pub fn unused(&mut self, stream: u64, bytes: u64) {
+        let Some(flying) = self.flying.get_mut(&stream) else {
+            return;
+        };
+        if flying.pieces.back().is_some_and(|piece| piece.1 == bytes) {
+            flying.pieces.pop_back();
+            flying.sent -= bytes;
+            if !flying.parked {
+                self.budgets[index(flying.class) - 2].forgotten(bytes);
+            }
+        }
+    }
+
     /// The other side has so many bytes of a stream in all.
     pub fn reported(&mut self, stream: u64, received: u64, now: Instant) {
         let Some(flying) = self.flying.get_mut(&stream) else {
@@ -262,23 +293,37 @@ impl Scheduler {
         }
         let budget = &mut self.budgets[index(flying.class) - 2];
         if flying.parked {
-            budget.remembered(flying.sent - flying.reported);
+            budget.remembered(flying.open());
             flying.parked = false;
+            flying.pieces.iter_mut().for_each(|piece| piece.2 = None);
         }
         flying.reported = received;
         flying.heard = now;
         while let Some((end, bytes, departure)) = flying.pieces.front().copied() {
-            if end <= received {
-                budget.delivered(bytes, departure, now);
-                flying.pieces.pop_front();
-                continue;
+            let arrived = bytes.min(received.saturating_sub(end - bytes));
+            match departure {
+                Some(departure) if arrived > 0 => budget.delivered(arrived, departure, now),
+                _ => budget.forgotten(arrived),
             }
-            let begin = end - bytes;
-            if received > begin {
-                budget.delivered(received - begin, departure, now);
-                flying.pieces[0].1 = end - received;
+            if arrived < bytes {
+                flying.pieces[0].1 -= arrived;
+                break;
             }
-            break;
+            flying.pieces.pop_front();
+        }
+        if flying.finished && flying.reported == flying.sent {
+            self.flying.remove(&stream);
+        }
+    }
+
+    /// A stream will send nothing more; it is forgotten once its bytes have arrived or nobody
+    /// reads them.
+    pub fn finished(&mut self, stream: u64) {
+        if let Some(flying) = self.flying.get_mut(&stream) {
+            flying.finished = true;
+            if flying.parked || flying.reported == flying.sent {
+                self.flying.remove(&stream);
+            }
         }
     }
 
@@ -302,27 +347,49 @@ impl Scheduler {
     }
 
     fn is_ready(&mut self, class: Class, now: Instant) -> bool {
-        let queue = &mut self.queues[index(class)];
+        let queue = &self.queues[index(class)];
         if queue.count == 0 || (class.has_budget() && !self.budgets[index(class) - 2].has_room()) {
             return false;
         }
-        let Some(rate) = self.policy.tenant.filter(|_| class.has_budget()) else {
+        if !class.has_budget() {
             return true;
-        };
-        // The first tenant in turn whose bucket has enough.
-        for _ in 0..queue.turns.len() {
-            let Some(tenant) = queue.turns.front().copied() else {
-                return false;
-            };
-            let bytes = queue.first().map_or(0, |wish| wish.bytes.min(rate.burst));
-            let fresh = || TokenBucket::new(rate, now);
-            let bucket = self.buckets.entry(tenant).or_insert_with(fresh);
-            if bucket.wait(bytes, now) == Some(Duration::ZERO) {
+        }
+        // The first tenant in turn that may send.
+        for _ in 0..self.queues[index(class)].turns.len() {
+            if self.may_send(class, now) {
                 return true;
             }
-            queue.turns.rotate_left(1);
+            self.queues[index(class)].turns.rotate_left(1);
         }
         false
+    }
+
+    /// Whether the tenant whose turn it is has a reader that reads, and bytes left of its rate.
+    fn may_send(&mut self, class: Class, now: Instant) -> bool {
+        let queue = &self.queues[index(class)];
+        let (Some(tenant), Some(wish)) = (queue.turns.front().copied(), queue.first()) else {
+            return false;
+        };
+        if let Some(flying) = self.flying.get(&wish.stream)
+            && flying.parked
+        {
+            let full = self.parked() + wish.bytes > self.policy.parked_most;
+            if full || flying.open() >= self.policy.quiet {
+                return false;
+            }
+        }
+        let Some(rate) = self.policy.tenant else {
+            return true;
+        };
+        let fresh = || TokenBucket::new(rate, now);
+        let bucket = self.buckets.entry(tenant).or_insert_with(fresh);
+        bucket.wait(wish.bytes.min(rate.burst), now) == Some(Duration::ZERO)
+    }
+
+    /// Bytes that wait for readers that do not read.
+    fn parked(&self) -> u64 {
+        let parked = self.flying.values().filter(|flying| flying.parked);
+        parked.map(Flying::open).sum()
     }
 
     /// Who may send of those whose turn it is: control beyond its rate shares the turn of jobs.
@@ -359,14 +426,8 @@ impl Scheduler {
                 self.buckets.retain(|_, bucket| !bucket.is_full(now));
             }
             let departure = self.budgets[index(class) - 2].sent(wish.bytes, waiting, now);
-            let flying = self.flying.entry(wish.stream).or_insert_with(|| Flying {
-                class,
-                pieces: VecDeque::new(),
-                sent: 0,
-                reported: 0,
-                heard: now,
-                parked: false,
-            });
+            let fresh = || Flying::new(class, 0, now);
+            let flying = self.flying.entry(wish.stream).or_insert_with(fresh);
             if flying.sent == flying.reported {
                 flying.heard = now;
             }
@@ -376,7 +437,7 @@ impl Scheduler {
             flying.sent += wish.bytes;
             flying
                 .pieces
-                .push_back((flying.sent, wish.bytes, departure));
+                .push_back((flying.sent, wish.bytes, Some(departure)));
         }
         Some(Grant {
             ticket: wish.ticket,
@@ -396,14 +457,42 @@ impl Scheduler {
     /// Streams whose reader does not read hold nobody else up.
     fn park(&mut self, now: Instant) {
         let patience = self.patience();
+        let mut room = self.policy.parked_most.saturating_sub(self.parked());
         for flying in self.flying.values_mut() {
             let at = index(flying.class) - 2;
             let silent = now >= flying.heard + patience[at];
-            if silent && !flying.parked && flying.sent > flying.reported {
+            if silent && !flying.parked && (1..=room).contains(&flying.open()) {
                 flying.parked = true;
-                self.budgets[at].forgotten(flying.sent - flying.reported);
+                room -= flying.open();
+                self.budgets[at].forgotten(flying.open());
             }
         }
+        self.flying
+            .retain(|_, flying| !(flying.parked && flying.finished));
+    }
+
+    /// How many streams have bytes under way, or may send more.
+    pub fn streams(&self) -> usize {
+        self.flying.len()
+    }
+}
+
+impl Flying {
+    fn new(class: Class, before: u64, now: Instant) -> Self {
+        Self {
+            class,
+            pieces: VecDeque::new(),
+            sent: before,
+            reported: before,
+            heard: now,
+            parked: false,
+            finished: false,
+        }
+    }
+
+    /// Bytes under way.
+    fn open(&self) -> u64 {
+        self.sent - self.reported
     }
 }
 

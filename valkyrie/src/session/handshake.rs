@@ -14,6 +14,9 @@ use crate::wire::{Caps, Frame, FrameType, SessionId, WireError};
 /// The lowest and the highest version spoken here.
 pub const VERSIONS: std::ops::RangeInclusive<u32> = 1..=1;
 
+/// The feature by which receivers report how far they have read.
+pub const PROGRESS: u32 = 1;
+
 /// Name and version of this library, as sent in the handshake.
 const BUILD: &str = concat!("valkyrie/", env!("CARGO_PKG_VERSION"));
 
@@ -57,6 +60,8 @@ pub struct Terms {
     pub idle: Duration,
     /// Interval of pings.
     pub keep_alive: Duration,
+    /// Whether both sides report what they have read of a stream.
+    pub progress: bool,
 }
 
 /// An admitted connection, as the dialing side sees it.
@@ -99,7 +104,7 @@ impl ClientHandshake {
         let hello = Hello {
             min_version: *VERSIONS.start(),
             max_version: *VERSIONS.end(),
-            features: vec![grease_feature(grease)],
+            features: vec![PROGRESS, grease_feature(grease)],
             limits: Some(announced(&self.limits)),
             build: BUILD.to_owned(),
             session,
@@ -137,7 +142,8 @@ impl ClientHandshake {
             return Err(bad_ack("it continues a session that was not asked for").into());
         }
         let ticket = secret(&ack.secret).map(|secret| Ticket { id, secret });
-        let terms = agree(&self.limits, ack.version, ack.limits.unwrap_or_default());
+        let limits = ack.limits.unwrap_or_default();
+        let terms = agree(&self.limits, ack.version, limits, &ack.features);
         Ok(Welcome {
             terms,
             id,
@@ -195,7 +201,8 @@ impl ServerHandshake {
             (Some(id), Some(secret)) => Some(Ticket { id, secret }),
             _ => None,
         };
-        let terms = agree(&self.limits, version, hello.limits.unwrap_or_default());
+        let limits = hello.limits.unwrap_or_default();
+        let terms = agree(&self.limits, version, limits, &hello.features);
         Ok(Asked { terms, resume })
     }
 
@@ -210,7 +217,7 @@ impl ServerHandshake {
     ) -> Bytes {
         let ack = HelloAck {
             version: asked.terms.version,
-            features: Vec::new(),
+            features: Vec::from_iter(asked.terms.progress.then_some(PROGRESS)),
             limits: Some(announced(&self.limits)),
             build: BUILD.to_owned(),
             session: id.0.to_vec().into(),
@@ -252,7 +259,7 @@ fn announced(limits: &Limits) -> WireLimits {
     }
 }
 
-fn agree(ours: &Limits, version: u32, theirs: WireLimits) -> Terms {
+fn agree(ours: &Limits, version: u32, theirs: WireLimits, features: &[u32]) -> Terms {
     let smaller = |ours: usize, theirs: u32| ours.min(theirs.max(FLOOR) as usize);
     let sooner = |ours: Duration, theirs: u32| match theirs {
         0 => ours,
@@ -268,6 +275,7 @@ fn agree(ours: &Limits, version: u32, theirs: WireLimits) -> Terms {
         call_body: smaller(ours.call_body, theirs.call_body),
         idle: sooner(ours.idle, theirs.idle_ms).max(keep_alive * 2),
         keep_alive,
+        progress: features.contains(&PROGRESS),
     }
 }
 

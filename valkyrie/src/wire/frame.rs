@@ -24,6 +24,9 @@ pub enum FrameType {
     Pong,
     /// 0x06, control stream: [`Goaway`](super::message::Goaway).
     Goaway,
+    /// 0x07, control stream, when the feature is in force:
+    /// [`Progress`](super::message::Progress).
+    Progress,
     /// 0x10, first on a stream: [`CallHead`](super::message::CallHead); `Data` frames with
     /// exactly the announced number of bytes follow, then the end of the direction.
     Call,
@@ -43,13 +46,14 @@ pub enum FrameType {
 
 impl FrameType {
     /// Every known type, for tests and tools.
-    pub const KNOWN: [FrameType; 11] = [
+    pub const KNOWN: [FrameType; 12] = [
         FrameType::Hello,
         FrameType::HelloAck,
         FrameType::Refuse,
         FrameType::Ping,
         FrameType::Pong,
         FrameType::Goaway,
+        FrameType::Progress,
         FrameType::Call,
         FrameType::Reply,
         FrameType::Fail,
@@ -66,6 +70,7 @@ impl FrameType {
             FrameType::Ping => 0x04,
             FrameType::Pong => 0x05,
             FrameType::Goaway => 0x06,
+            FrameType::Progress => 0x07,
             FrameType::Call => 0x10,
             FrameType::Reply => 0x11,
             FrameType::Fail => 0x12,
@@ -92,6 +97,7 @@ impl FrameType {
             FrameType::Ping => "PING",
             FrameType::Pong => "PONG",
             FrameType::Goaway => "GOAWAY",
+            FrameType::Progress => "PROGRESS",
             FrameType::Call => "CALL",
             FrameType::Reply => "REPLY",
             FrameType::Fail => "FAIL",

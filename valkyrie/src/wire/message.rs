@@ -102,6 +102,21 @@ pub struct Goaway {
     pub successor: String,
 }
 
+/// How far a stream has been read, so that its sender knows what is under way.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Progress {
+    /// The stream, as its opener numbered it.
+    #[prost(uint32, tag = "1")]
+    pub stream: u32,
+    /// Whether the sender of this frame opened it.
+    #[prost(bool, tag = "2")]
+    pub mine: bool,
+    /// Bytes read of the direction towards the sender of this frame, since its start, frame
+    /// headers included.
+    #[prost(uint64, tag = "3")]
+    pub received: u64,
+}
+
 /// Begins a call.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct CallHead {
@@ -136,6 +151,10 @@ pub struct OpenHead {
     /// The class.
     #[prost(uint32, tag = "2")]
     pub class: u32,
+    /// A number for [`Progress`], of its own on this connection and for this opener; 0 asks for
+    /// none.
+    #[prost(uint32, tag = "3")]
+    pub number: u32,
 }
 
 /// A refusal or a failed call.
@@ -280,6 +299,10 @@ impl Framed for Goaway {
     fn fault(&self) -> Option<&'static str> {
         (self.successor.len() > MAX_SUCCESSOR).then_some("the successor's name is too long")
     }
+}
+
+impl Framed for Progress {
+    const FRAMES: &'static [FrameType] = &[FrameType::Progress];
 }
 
 impl Framed for CallHead {

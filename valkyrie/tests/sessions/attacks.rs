@@ -157,6 +157,7 @@ async fn endless_empty_frames_end_their_stream() {
     let open = OpenHead {
         method: ECHO_STREAM.0,
         class: 2,
+        number: 0,
     };
     send.write_all(&open.to_frame().to_bytes()).await.unwrap();
     let reader =

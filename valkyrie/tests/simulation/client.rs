@@ -541,6 +541,7 @@ impl Client {
             let head = OpenHead {
                 method: 2,
                 class: Class::Log.number(),
+                number: 0,
             };
             send(
                 network,

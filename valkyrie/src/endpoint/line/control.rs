@@ -15,7 +15,7 @@ use crate::limits::Limits;
 use crate::session::Health;
 use crate::session::liveness::{Intervals, Liveness};
 use crate::transport::{Ended, RecvHalf, SendHalf, StreamError};
-use crate::wire::message::{Framed, Goaway};
+use crate::wire::message::{Framed, Goaway, Progress};
 use crate::wire::{Caps, CloseCode, Frame, FrameType, WireError};
 
 /// What the control stream is told to do.
@@ -117,6 +117,7 @@ impl ControlStream {
                 ended = line.closed() => return ended,
                 frame = self.reader.next() => self.received(line, frame).await,
                 Some(Order::Goaway(goaway)) = orders.recv() => self.write(&goaway.to_frame()).await,
+                reports = line.governor.reports() => self.report(reports).await,
                 changed = open.changed() => changed.map_err(|_| Flow::Lost),
                 () = tokio::time::sleep_until(pulse.next.into()) => Ok(()),
             };
@@ -139,6 +140,11 @@ impl ControlStream {
         let Some(frame) = frame? else {
             return Err(WireError::Truncated.into());
         };
+        if frame.kind == FrameType::Progress && line.terms.progress {
+            // It needs no answer, so it costs no more than data.
+            line.governor.progress(Progress::from_frame(frame)?);
+            return Ok(());
+        }
         line.conduct.control_frame()?;
         match frame.kind {
             FrameType::Ping if frame.payload.len() == 8 => {
@@ -158,6 +164,15 @@ impl ControlStream {
             }
             other => Err(WireError::Unexpected(other).into()),
         }
+    }
+
+    async fn report(&mut self, reports: Vec<Progress>) -> Result<(), Flow> {
+        let mut chunks = VecDeque::new();
+        for report in reports {
+            chunks.push_back(report.to_frame().to_bytes());
+        }
+        let written = tokio::time::timeout(self.patience, self.send.write(&mut chunks)).await;
+        Ok(written.unwrap_or(Err(StreamError::Reset(Code::Unavailable)))?)
     }
 
     async fn write(&mut self, frame: &Frame) -> Result<(), Flow> {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::frames::{Flow, FrameReader, push, push_body};
+use super::super::governor::{Leave, Numbered, Reporter};
 use super::super::stream::Returned;
 use super::super::{CallContext, Class, Handler, Method, Rx, Session, Tx};
 use super::Line;
@@ -209,11 +210,21 @@ impl Incoming {
                 return;
             }
         };
-        let (method, class, head) = head;
+        let (method, class, number, head) = head;
+        let number = if self.line.terms.progress { number } else { 0 };
+        let stream = Numbered {
+            ours: false,
+            number,
+        };
+        let governor = &self.line.governor;
+        reader.report(|read| Reporter::new(governor, stream, read));
+        let leave = Leave::new(governor, class, stream, 0);
         send.set_priority(class.priority());
         let (metrics, cap) = (&self.line.metrics, self.line.terms.caps.data);
         let returned = Returned::default();
-        let tx = Tx::new(send, cap, metrics.clone(), open.clone()).returning(returned.clone());
+        let tx = Tx::new(send, cap, metrics.clone(), open.clone())
+            .governed(leave)
+            .returning(returned.clone());
         let rx = Rx::new(reader, metrics.clone(), open);
         let context = self.context(Instant::now() + FAR, class);
         if let Err(error) = self.handler.stream(context, method, head, tx, rx).await
@@ -228,7 +239,7 @@ impl Incoming {
         &self,
         frame: Frame,
         reader: &mut FrameReader,
-    ) -> Result<(Method, Class, Bytes), Flow> {
+    ) -> Result<(Method, Class, u32, Bytes), Flow> {
         let open = OpenHead::from_frame(frame)?;
         if !self.line.duplex {
             let detail = "a peer without a certificate may only call";
@@ -246,6 +257,7 @@ impl Incoming {
         Ok((
             Method(open.method),
             Class::from_number(open.class),
+            open.number,
             head.payload,
         ))
     }

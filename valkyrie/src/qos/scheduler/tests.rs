@@ -155,6 +155,82 @@ fn a_stream_that_nobody_reads_does_not_hold_up_another() {
 }
 
 #[test]
+fn a_finished_stream_is_forgotten_once_it_has_arrived_or_nobody_reads_it() {
+    let (mut scheduler, now) = fresh();
+    fill(&mut scheduler, Class::Bulk, 1, 2);
+    fill(&mut scheduler, Class::Bulk, 2, 2);
+    while scheduler.next(now).is_some() {}
+    scheduler.finished(3001);
+    scheduler.finished(3002);
+    assert_eq!(scheduler.streams(), 2);
+    scheduler.reported(3001, 2 * PIECE, now + Duration::from_millis(1));
+    assert_eq!(scheduler.streams(), 1);
+    scheduler.next(now + QosPolicy::default().parked);
+    assert_eq!(scheduler.streams(), 0);
+    assert_eq!(scheduler.budget(Class::Bulk).unwrap().in_flight(), 0);
+}
+
+#[test]
+fn bytes_before_the_first_leave_do_not_count_and_unused_leave_is_given_back() {
+    let (mut scheduler, now) = fresh();
+    scheduler.begin(Class::Bulk, 7, 100, now);
+    scheduler.ask(Class::Bulk, Tenant(7), 7, PIECE).unwrap();
+    scheduler.next(now).unwrap();
+    scheduler.reported(7, 100, now);
+    assert_eq!(scheduler.budget(Class::Bulk).unwrap().in_flight(), PIECE);
+    scheduler.reported(7, 100 + PIECE, now + Duration::from_millis(1));
+    assert_eq!(scheduler.budget(Class::Bulk).unwrap().in_flight(), 0);
+    scheduler.ask(Class::Bulk, Tenant(7), 7, PIECE).unwrap();
+    scheduler.next(now).unwrap();
+    scheduler.unused(7, PIECE);
+    assert_eq!(scheduler.budget(Class::Bulk).unwrap().in_flight(), 0);
+}
+
+#[test]
+fn readers_that_do_not_read_fill_no_more_than_a_part_of_the_connection() {
+    let (mut scheduler, mut now) = fresh();
+    let mut sent = 0;
+    for stream in 0..200 {
+        for _ in 0..20 {
+            scheduler
+                .ask(Class::Bulk, Tenant(stream), stream, PIECE)
+                .unwrap();
+        }
+    }
+    for _ in 0..200 {
+        while let Some(grant) = scheduler.next(now) {
+            sent += grant.bytes;
+        }
+        now += QosPolicy::default().parked;
+    }
+    let most = QosPolicy::default().parked_most + QosPolicy::default().budget.start + PIECE;
+    assert!(sent <= most, "{sent} bytes, and nobody reads");
+    assert!(scheduler.wake(now).is_none(), "only a report can help");
+    // One of them reads, and that stream goes on.
+    let (stream, all) = scheduler
+        .flying
+        .iter()
+        .map(|(s, f)| (*s, f.sent))
+        .next()
+        .unwrap();
+    scheduler.reported(stream, all, now);
+    assert!(scheduler.next(now).is_some());
+}
+
+#[test]
+fn a_stream_that_was_quiet_for_long_goes_on_without_a_report() {
+    let (mut scheduler, now) = fresh();
+    scheduler.ask(Class::Log, Tenant(1), 1, 100).unwrap();
+    assert!(scheduler.next(now).is_some());
+    let later = now + Duration::from_secs(60);
+    scheduler.ask(Class::Log, Tenant(1), 1, 100).unwrap();
+    assert!(
+        scheduler.next(later).is_some(),
+        "so few bytes are never reported"
+    );
+}
+
+#[test]
 fn a_tenants_rate_limits_it_alone() {
     let now = Instant::now();
     let policy = QosPolicy {
@@ -195,7 +271,13 @@ proptest! {
         wishes in prop::collection::vec((0u32..4, 0u64..4, 1u64..200_000), 1..80),
         cancel in prop::collection::vec(any::<bool>(), 80),
     ) {
-        let (mut scheduler, mut now) = fresh();
+        let mut now = Instant::now();
+        let policy = QosPolicy {
+            parked_most: u64::MAX,
+            quiet: u64::MAX,
+            ..QosPolicy::default()
+        };
+        let mut scheduler = Scheduler::new(policy, now);
         let mut open = std::collections::BTreeSet::new();
         for ((class, tenant, bytes), cancel) in wishes.into_iter().zip(cancel) {
             let (class, tenant) = (Class::from_number(class), Tenant(tenant));

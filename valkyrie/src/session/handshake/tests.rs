@@ -122,8 +122,24 @@ fn every_handshake_carries_an_unknown_field_and_frame_and_hello_an_unknown_featu
             assert!(message.ends_with(&field), "a field that means nothing");
         }
         let sent = Hello::from_frame(first_frame(client.hello(seed))).unwrap();
-        assert_eq!(sent.features, [0x1f * u32::from(seed) + 0x21]);
+        assert_eq!(sent.features, [PROGRESS, 0x1f * u32::from(seed) + 0x21]);
     }
+}
+
+#[test]
+fn a_feature_is_in_force_only_when_both_sides_name_it() {
+    let now = Instant::now();
+    let client = ClientHandshake::new(&Limits::default(), None, now);
+    let server = ServerHandshake::new(&Limits::default(), now);
+    let hello = first_frame(client.hello(1));
+    let asked = server.receive(hello.clone(), now).unwrap();
+    assert!(asked.terms.progress);
+    let mut older = Hello::from_frame(hello).unwrap();
+    older.features.retain(|feature| *feature != PROGRESS);
+    let asked = server.receive(older.to_frame(), now).unwrap();
+    assert!(!asked.terms.progress);
+    let ack = first_frame(server.accept(&asked, SessionId([1; 16]), None, false, 1));
+    assert!(!client.receive(ack, now).unwrap().terms.progress);
 }
 
 #[test]
@@ -175,7 +191,7 @@ fn hostile_limits_are_raised_to_workable_ones() {
         idle_ms: 1,
         ..WireLimits::default()
     };
-    let terms = agree(&Limits::default(), 1, hostile);
+    let terms = agree(&Limits::default(), 1, hostile, &[]);
     assert_eq!(
         terms.caps,
         Caps {

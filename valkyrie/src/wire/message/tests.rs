@@ -109,6 +109,7 @@ fn all_settled(frame: &Frame) -> Result<(), TestCaseError> {
     settled::<CallHead>(frame)?;
     settled::<ReplyHead>(frame)?;
     settled::<OpenHead>(frame)?;
+    settled::<Progress>(frame)?;
     settled::<Goaway>(frame)?;
     settled::<Failure>(frame)
 }
@@ -162,9 +163,16 @@ fn messages() -> impl Strategy<Value = Vec<Frame>> {
             ack.to_frame(),
             call.to_frame(),
             ReplyHead { length: c }.to_frame(),
+            Progress {
+                stream: a,
+                mine: b % 2 == 0,
+                received: d,
+            }
+            .to_frame(),
             OpenHead {
                 method: a,
                 class: b,
+                number: a ^ b,
             }
             .to_frame(),
             Goaway {
@@ -197,6 +205,7 @@ proptest! {
                 FrameType::Reply => ReplyHead::from_frame(frame.clone()).map(|m| m.to_frame()),
                 FrameType::Open => OpenHead::from_frame(frame.clone()).map(|m| m.to_frame()),
                 FrameType::Goaway => Goaway::from_frame(frame.clone()).map(|m| m.to_frame()),
+                FrameType::Progress => Progress::from_frame(frame.clone()).map(|m| m.to_frame()),
                 kind => Failure::from_frame(frame.clone()).map(|m| m.to_frame_as(kind)),
             };
             prop_assert_eq!(read, Ok(frame));
