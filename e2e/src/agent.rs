@@ -10,13 +10,15 @@ use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::ResourceExt;
 use kube::api::PostParams;
+use prost::Message;
 use runner::environment::Environment;
 use runner::identity::{HubPlace, bootstrap};
 use runner::{AgentConfig, JobEnd};
+use runner_messages::{IssueReply, IssueRequest, method};
 use serde_json::json;
 use tokio::sync::watch;
-use valkyrie::endpoint::{Dialer, Handler};
-use valkyrie::identity::SpiffeId;
+use valkyrie::endpoint::{CallOptions, Dialer, Handler, Method, Session};
+use valkyrie::identity::{IdentityStore, KeyRequest, SpiffeId, TrustBundle};
 
 use crate::namespace::TestNamespace;
 
@@ -59,6 +61,27 @@ pub async fn token(namespace: &TestNamespace, pod: &Pod, audience: &str) -> Resu
         .create_token_request("default", &PostParams::default(), &request)
         .await?;
     Ok(made.status.context("no token")?.token)
+}
+
+/// What the hub gives for a token: a certificate and the roots to trust.
+pub async fn issue(hub: &HubPlace, token: &str) -> Result<IssueReply> {
+    let request = IssueRequest {
+        token: token.to_owned(),
+        csr_der: KeyRequest::generate()?.csr_der().to_vec(),
+    };
+    let session = dial(hub, &hub.bundle_pem).await?;
+    let options = CallOptions::new(PATIENCE);
+    let method = Method(method::IDENTITY_ISSUE);
+    let reply = session.call(method, request.encode_to_vec().into(), options);
+    Ok(IssueReply::decode(reply.await?)?)
+}
+
+/// Connects without a certificate, trusting these roots.
+pub async fn dial(hub: &HubPlace, roots: &str) -> Result<Session> {
+    let bundle = TrustBundle::from_pem(hub.id.trust_domain().clone(), roots)?;
+    let dialer = Dialer::builder(IdentityStore::anonymous(bundle)).quic(hub.address);
+    let dialer = dialer.expect_peer(hub.id.clone());
+    Ok(dialer.connect(PATIENCE).await?)
 }
 
 /// Runs the job of a pod that no kubelet runs, with the real agent in this process, until it

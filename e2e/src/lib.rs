@@ -9,5 +9,7 @@ pub mod in_cluster;
 pub mod local;
 pub mod namespace;
 pub mod node;
+pub mod operator;
+pub mod patience;
 pub mod pipeline;
 pub mod rustci;

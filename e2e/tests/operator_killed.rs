@@ -7,30 +7,11 @@ use anyhow::{Context, Result, ensure};
 use crds::JobState;
 use e2e::in_cluster::job_log;
 use e2e::namespace::{TestNamespace, job};
+use e2e::operator;
 use e2e::rustci::rustci_in_cluster;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 const LIMIT: Duration = Duration::from_secs(180);
 const LINES: usize = 120;
-
-/// Processes of this machine that run the operator's program.
-fn operators() -> Result<Vec<Pid>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc")? {
-        let entry = entry?;
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else {
-            continue;
-        };
-        let Ok(program) = std::fs::read_link(entry.path().join("exe")) else {
-            continue;
-        };
-        if program.ends_with("rustci-operator") {
-            found.push(Pid::from_raw(pid));
-        }
-    }
-    Ok(found)
-}
 
 #[tokio::test]
 async fn a_run_goes_on_when_the_operator_is_killed() -> Result<()> {
@@ -72,18 +53,9 @@ spec:
         namespace
             .job_is(&run, "count", JobState::Running, LIMIT)
             .await?;
-        let before = operators()?;
-        ensure!(
-            before.len() == 1,
-            "{} operators run on this machine",
-            before.len()
-        );
-        kill(before[0], Signal::SIGKILL)?;
+        let dead = operator::crash()?;
         let ended = namespace.ended(&run, LIMIT).await?;
-        ensure!(
-            operators()?.first().is_some_and(|pid| *pid != before[0]),
-            "no new operator"
-        );
+        operator::is_replaced(dead)?;
         let count = job(&ended, "count")?;
         ensure!(count.state == JobState::Succeeded, "{count:#?}");
         ensure!(count.attempt == 1, "the job ran again: {count:#?}");

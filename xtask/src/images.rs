@@ -38,6 +38,11 @@ pub(crate) fn own(profile: Profile) -> Result<Vec<PathBuf>> {
     ])
 }
 
+/// The operator's program, as [`own`] put it into the image.
+pub(crate) fn operator_program() -> PathBuf {
+    kept("rustci-operator")
+}
+
 /// The `rustci` program of this checkout.
 pub(crate) fn cli(profile: Profile) -> Result<PathBuf> {
     shell::run(with_profile(
@@ -60,10 +65,14 @@ fn static_binary(package: &str, binary: &str, profile: Profile) -> Result<PathBu
     ]);
     shell::run(&mut command)?;
     let built = folder(profile).join(binary);
-    let kept = shell::target_dir().join("images").join(binary);
     std::fs::create_dir_all(shell::target_dir().join("images"))?;
+    let kept = kept(binary);
     std::fs::copy(&built, &kept).with_context(|| format!("can't copy {}", built.display()))?;
     Ok(kept)
+}
+
+fn kept(binary: &str) -> PathBuf {
+    shell::target_dir().join("images").join(binary)
 }
 
 fn with_profile(command: &mut Command, profile: Profile) -> &mut Command {

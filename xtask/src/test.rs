@@ -87,5 +87,6 @@ async fn end_to_end(keep: bool) -> Result<()> {
         .env("RUSTCI_E2E_HOST_IP", host)
         .env("RUSTCI_E2E_KUBECONFIG", cluster.kubeconfig())
         .env("RUSTCI_E2E_KUBECTL", cluster.kubectl())
+        .env("RUSTCI_E2E_OPERATOR", images::operator_program())
         .env("RUSTCI_E2E_CLI", rustci))
 }
