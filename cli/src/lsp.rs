@@ -187,3 +187,6 @@ fn capabilities() -> Value {
         "serverInfo": {"name": "rustci", "version": env!("CARGO_PKG_VERSION")},
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,3 +85,32 @@ fn without_a_cluster_the_cluster_commands_say_so() {
     let ended = Workspace::new().rustci(&["get"]).with_code(2);
     assert!(ended.err.contains("KUBECONFIG"), "{}", ended.err);
 }
+
+/// `RUSTCI_BLESS=1 cargo test -p cli` writes the page anew.
+#[test]
+fn the_page_of_commands_in_the_guide_is_what_help_says() {
+    let workspace = Workspace::new();
+    let help = |arguments: &[&str]| workspace.rustci(arguments).with_code(0).out;
+    let all = help(&["--help"]);
+    let commands = all.split("Commands:\n").nth(1).unwrap();
+    let commands = commands.lines().take_while(|line| !line.is_empty());
+    // Continued lines of a description stand further to the right.
+    let names = commands.filter(|line| line.starts_with("  ") && !line.starts_with("    "));
+    let mut page = format!("# Commands\n\nWhat `rustci --help` says.\n\n```text\n{all}```\n");
+    let mut count = 0;
+    for name in names.filter_map(|line| line.split_whitespace().next()) {
+        let text = help(&[name, "--help"]);
+        page.push_str(&format!("\n## rustci {name}\n\n```text\n{text}```\n"));
+        count += 1;
+    }
+    assert!(count >= 9, "{all}");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/guide/commands.md");
+    if std::env::var_os("RUSTCI_BLESS").is_some() {
+        std::fs::write(&path, &page).unwrap();
+    }
+    let known = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        known == page,
+        "docs/guide/commands.md is stale: RUSTCI_BLESS=1 cargo test -p cli"
+    );
+}
