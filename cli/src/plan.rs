@@ -2,6 +2,7 @@
 //! Must not start anything, nor look at a cluster.
 
 mod draw;
+mod known;
 mod planned;
 mod text;
 

@@ -9,6 +9,8 @@ use planner::validate::ValidPipeline;
 use planner::{duration, names};
 use serde::Serialize;
 
+use super::known::Known;
+
 /// What a run would do.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -71,6 +73,9 @@ pub(super) enum PlannedMatrix {
 pub(super) struct MatrixJob {
     /// Its name in the run.
     pub(super) name: String,
+    /// Its image, where the matrix gives each job its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) image: Option<String>,
     /// Its values.
     pub(super) values: Vec<NamedValue<ParamValue>>,
 }
@@ -86,9 +91,14 @@ impl Planned {
         let waves = waves(valid);
         let last = waves.iter().copied().max().unwrap_or_default();
         let jobs = spec.jobs.iter().zip(&waves);
-        let jobs = jobs.map(|(job, wave)| planned_job(job, *wave, false));
+        let known = Known {
+            pipeline,
+            params,
+            matrix: &[],
+        };
+        let jobs = jobs.map(|(job, wave)| planned_job(job, *wave, false, known));
         let finally = spec.finally_jobs.iter();
-        let finally = finally.map(|job| planned_job(job, last + 1, true));
+        let finally = finally.map(|job| planned_job(job, last + 1, true, known));
         let timeout = spec.timeout.clone();
         Self {
             pipeline: pipeline.to_owned(),
@@ -111,7 +121,7 @@ fn waves(valid: &ValidPipeline) -> Vec<usize> {
     waves
 }
 
-fn planned_job(job: &Job, wave: usize, finally: bool) -> PlannedJob {
+fn planned_job(job: &Job, wave: usize, finally: bool, known: Known<'_>) -> PlannedJob {
     let timeout = job.timeout.clone();
     PlannedJob {
         name: job.name.clone(),
@@ -123,14 +133,14 @@ fn planned_job(job: &Job, wave: usize, finally: bool) -> PlannedJob {
         matrix: job
             .matrix
             .as_ref()
-            .map(|matrix| planned_matrix(job, matrix)),
-        image: job.image.clone(),
+            .map(|matrix| planned_matrix(job, matrix, known)),
+        image: job.image.as_deref().map(|image| known.text(image)),
         timeout: timeout.unwrap_or_else(|| duration::format(Settings::default().job_timeout)),
         steps: job.steps.iter().map(|step| step.name.clone()).collect(),
     }
 }
 
-fn planned_matrix(job: &Job, matrix: &Matrix) -> PlannedMatrix {
+fn planned_matrix(job: &Job, matrix: &Matrix, known: Known<'_>) -> PlannedMatrix {
     let later = matrix.axes.iter();
     let later = later.filter_map(|axis| Some((axis.name.clone(), axis.from.clone()?)));
     let later: Vec<_> = later.collect();
@@ -144,8 +154,26 @@ fn planned_matrix(job: &Job, matrix: &Matrix) -> PlannedMatrix {
         let texts: Vec<String> = axes.map(|axis| plain(&axis.value)).collect();
         MatrixJob {
             name: names::matrix_job(&job.name, texts.iter().map(String::as_str)),
+            image: own_image(
+                job,
+                Known {
+                    matrix: &values,
+                    ..known
+                },
+            ),
             values,
         }
     });
     PlannedMatrix::Jobs(named.collect())
+}
+
+/// The image of one job of a matrix, if it depends on its values.
+fn own_image(job: &Job, known: Known<'_>) -> Option<String> {
+    let image = job.image.as_deref()?;
+    let outside = Known {
+        matrix: &[],
+        ..known
+    };
+    let own = known.text(image);
+    (own != outside.text(image)).then_some(own)
 }

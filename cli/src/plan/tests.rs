@@ -156,6 +156,35 @@ spec:
 }
 
 #[test]
+fn images_are_those_of_the_params_and_of_each_job_of_a_matrix() {
+    let text = r#"
+apiVersion: rustci.dev/v1alpha1
+kind: Pipeline
+metadata: {name: orchard}
+spec:
+  params: [{name: version, default: "1"}]
+  jobs:
+    - {name: pick, image: "ladder:${{ params.version }}", steps: [{name: climb, run: a}]}
+    - name: prune
+      image: "${{ matrix.tool }}:${{ params.version }}"
+      matrix: {axes: [{name: tool, values: [saw, knife]}]}
+      steps: [{name: cut, run: a}]
+"#;
+    let text = plan_of(text, PlanOutput::Text, &[("version", "7")]).unwrap();
+    let has = |line: &[&str]| {
+        let mut lines = text
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>());
+        lines.any(|words| words == line)
+    };
+    assert!(has(&["1", "pick", "ladder:7", "1h", "climb"]), "{text}");
+    assert!(
+        has(&["prune.saw", "saw:7"]) && has(&["prune.knife", "knife:7"]),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_missing_or_wrong_parameter_and_a_mistake_in_the_file_are_refused() {
     let refused = |given| plan_of(PIPELINE, PlanOutput::Text, given).unwrap_err();
     assert!(refused(&[]).contains("the param `baskets` has no value"));

@@ -34,16 +34,21 @@ pub(super) fn text(planned: &Planned) -> String {
 
 /// A row for each job of a matrix, or for each axis that is known only later.
 fn matrix_rows(job: &PlannedJob) -> Vec<Vec<String>> {
-    let names: Vec<String> = match &job.matrix {
+    let row = |name: &str, image: &Option<String>| {
+        let image = image.clone().unwrap_or_default();
+        vec![String::new(), format!("  {name}"), String::new(), image]
+    };
+    match &job.matrix {
         None => Vec::new(),
-        Some(PlannedMatrix::Jobs(jobs)) => jobs.iter().map(|job| job.name.clone()).collect(),
+        Some(PlannedMatrix::Jobs(jobs)) => {
+            jobs.iter().map(|job| row(&job.name, &job.image)).collect()
+        }
         Some(PlannedMatrix::Later(axes)) => {
-            let sentence = |(axis, from): &(String, String)| format!("{axis} from {from}");
+            let sentence =
+                |(axis, from): &(String, String)| row(&format!("{axis} from {from}"), &None);
             axes.iter().map(sentence).collect()
         }
-    };
-    let row = |name| vec![String::new(), format!("  {name}")];
-    names.into_iter().map(row).collect()
+    }
 }
 
 /// The conditions of jobs, below the table: they are too long for it.
