@@ -3,6 +3,8 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
+#[cfg(feature = "net")]
+pub mod adapter;
 pub mod append;
 #[cfg(feature = "capability")]
 pub mod capability;
