@@ -109,6 +109,7 @@ impl Leader {
         let server = Server::builder(identities.clone(), hub.clone())
             .listen_quic(self.settings.listen_hub)
             .listen_tcp(self.settings.listen_hub)
+            .reset_secret(stored.current.reset_secret())
             .start()
             .await?;
         self.http.metrics.follow_sessions(server.metrics());

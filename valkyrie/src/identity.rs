@@ -20,8 +20,8 @@ pub use rustls::pki_types::CertificateDer;
 pub use spiffe::{SpiffeId, TrustDomain};
 #[cfg(feature = "identity")]
 pub use {
-    authority::Authority, bundle::TrustBundle, credentials::Credentials, credentials::KeyRequest,
-    store::IdentityStore,
+    authority::Authority, authority::ResetSecret, bundle::TrustBundle, credentials::Credentials,
+    credentials::KeyRequest, store::IdentityStore,
 };
 
 /// What can be wrong with an identity.

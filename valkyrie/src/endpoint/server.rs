@@ -20,6 +20,8 @@ use tokio::task::JoinSet;
 use super::session::{Peer, Shared};
 use super::{Handler, Limits, MemoryHub, SessionId};
 use crate::identity::IdentityStore;
+#[cfg(feature = "quic")]
+use crate::identity::ResetSecret;
 use crate::metrics::Metrics;
 #[cfg(any(feature = "quic", feature = "tcp"))]
 use crate::metrics::Refusal;
@@ -87,6 +89,8 @@ impl Server {
             handler,
             limits: Limits::default(),
             quic: None,
+            #[cfg(feature = "quic")]
+            reset: None,
             tcp: None,
             memory: None,
         }
@@ -162,6 +166,8 @@ pub struct ServerBuilder {
     handler: Arc<dyn Handler>,
     limits: Limits,
     quic: Option<SocketAddr>,
+    #[cfg(feature = "quic")]
+    reset: Option<ResetSecret>,
     tcp: Option<SocketAddr>,
     memory: Option<MemoryHub>,
 }
@@ -179,6 +185,15 @@ impl ServerBuilder {
     #[must_use]
     pub fn listen_quic(mut self, address: SocketAddr) -> Self {
         self.quic = Some(address);
+        self
+    }
+
+    /// Lets a successor with the same secret, on the same address, tell QUIC peers of this server
+    /// that their connections are gone: else they wait until it has been silent for too long.
+    #[cfg(feature = "quic")]
+    #[must_use]
+    pub fn reset_secret(mut self, secret: ResetSecret) -> Self {
+        self.reset = Some(secret);
         self
     }
 
@@ -273,7 +288,8 @@ impl ServerBuilder {
         #[cfg(feature = "quic")]
         if let Some(address) = self.quic {
             use crate::transport::quic::server_endpoint;
-            let endpoint = server_endpoint(address, &self.identity, &self.limits)
+            let reset = self.reset.as_ref();
+            let endpoint = server_endpoint(address, &self.identity, &self.limits, reset)
                 .map_err(|source| StartError::Bind { address, source })?;
             sockets.quic = Some(endpoint);
         }

@@ -25,6 +25,24 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
+/// See [`Authority::reset_secret`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct ResetSecret([u8; 32]);
+
+impl ResetSecret {
+    /// A key for one use of it.
+    #[cfg(feature = "quic")]
+    pub(crate) fn key_for(&self, context: &str) -> [u8; 32] {
+        blake3::derive_key(context, &self.0)
+    }
+}
+
+impl std::fmt::Debug for ResetSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ResetSecret(..)")
+    }
+}
+
 impl Authority {
     /// Makes a new root.
     ///
@@ -83,6 +101,16 @@ impl Authority {
     /// The certificate and the key in PEM; the second is the secret of the whole installation.
     pub fn to_pem(&self) -> (String, String) {
         (self.root_pem.clone(), self.issuer.key().serialize_pem())
+    }
+
+    /// The secret of this authority's servers by which one that was restarted can tell peers that
+    /// their connections are gone. The same for the same key, and says nothing about it.
+    pub fn reset_secret(&self) -> ResetSecret {
+        const CONTEXT: &str = "valkyrie 2026-11 QUIC stateless reset of an authority's servers";
+        ResetSecret(blake3::derive_key(
+            CONTEXT,
+            &self.issuer.key().serialize_der(),
+        ))
     }
 
     /// The root certificate in PEM, for a `TrustBundle`.

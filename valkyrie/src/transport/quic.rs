@@ -1,6 +1,7 @@
 //! QUIC by quinn: sockets, handshakes, and the meaning of its errors.
 //! Must not know sessions.
 
+mod reset;
 pub mod tuning;
 
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use quinn::{ConnectionError, ReadError, VarInt, WriteError};
 
 use super::{Ended, Remote, StreamError};
 use crate::error::Code;
-use crate::identity::{CertificateDer, IdentityError, IdentityStore, SpiffeId, tls};
+use crate::identity::{CertificateDer, IdentityError, IdentityStore, ResetSecret, SpiffeId, tls};
 use crate::limits::Limits;
 use crate::wire::CloseCode;
 use tuning::Tuning;
@@ -25,7 +26,7 @@ pub(crate) fn client_endpoint(server: SocketAddr) -> std::io::Result<quinn::Endp
         SocketAddr::V4(_) => SocketAddr::from(([0, 0, 0, 0], 0)),
         SocketAddr::V6(_) => SocketAddr::from(([0u16; 8], 0)),
     };
-    endpoint(any, None)
+    endpoint(any, quinn::EndpointConfig::default(), None)
 }
 
 /// A socket that listens.
@@ -33,21 +34,25 @@ pub(crate) fn server_endpoint(
     address: SocketAddr,
     identity: &IdentityStore,
     limits: &Limits,
+    reset: Option<&ResetSecret>,
 ) -> std::io::Result<quinn::Endpoint> {
     let tls = tls::server_config(identity).map_err(std::io::Error::other)?;
     let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls);
     let crypto = Arc::new(crypto.map_err(std::io::Error::other)?);
-    endpoint(address, Some(Tuning::server(limits).server_config(crypto)))
+    let config = reset.map_or_else(quinn::EndpointConfig::default, reset::config);
+    let server = Tuning::server(limits).server_config(crypto);
+    endpoint(address, config, Some(server))
 }
 
 fn endpoint(
     address: SocketAddr,
+    config: quinn::EndpointConfig,
     server: Option<quinn::ServerConfig>,
 ) -> std::io::Result<quinn::Endpoint> {
     let socket = std::net::UdpSocket::bind(address)?;
     tuning::widen_buffers(&socket);
     let runtime = Arc::new(quinn::TokioRuntime);
-    quinn::Endpoint::new(quinn::EndpointConfig::default(), server, socket, runtime)
+    quinn::Endpoint::new(config, server, socket, runtime)
 }
 
 /// Connects; the server's certificate is checked, but it has not admitted us yet.

@@ -109,6 +109,44 @@ async fn a_stream_dies_with_its_connection_and_the_next_one_works() {
     assert_eq!(rx.recv().await.unwrap(), Some(head));
 }
 
+/// Kills the server: not a packet leaves it any more, and its successor knows nothing.
+async fn kill(world: &mut World, relay: &Relay) {
+    relay.set_open(false);
+    world.server = None;
+    world.service = Service::new();
+    let mut retry = 0;
+    while std::net::UdpSocket::bind(world.address).is_err() {
+        retry += 1;
+        assert!(retry < 2000, "the old socket stays open");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_idle_peer_of_a_killed_server_hears_it_from_the_successor() {
+    // Nothing is open, and silence is suspect only long after this test: only the successor's
+    // answer to the next keep-alive can tell.
+    let limits = Limits {
+        idle: Duration::from_secs(600),
+        suspect: Duration::from_secs(500),
+        ..quick()
+    };
+    let mut world = World::new(TransportKind::Quic, limits).await;
+    let relay = Relay::to(world.address).await;
+    let session = dial_through(&world, &relay).await;
+    let before = session.id();
+    kill(&mut world, &relay).await;
+    world.start().await;
+    relay.set_open(true);
+    let mut links = session.link();
+    in_time("the news", links.wait_for(|link| *link == Link::Resuming))
+        .await
+        .unwrap();
+    link(&session, Link::Up).await;
+    assert_ne!(session.id(), before);
+    assert_eq!(world.service.ups.lock().len(), 1);
+}
+
 #[tokio::test]
 async fn a_killed_server_is_left_for_its_successor_with_a_fresh_session() {
     // Idle for so long that only the probes of open work can notice the kill in this test.
@@ -133,17 +171,8 @@ async fn a_killed_server_is_left_for_its_successor_with_a_fresh_session() {
     in_time("the call", begun.wait_for(|count| *count == 1))
         .await
         .unwrap();
-    // Killed: not a packet leaves it any more, and its successor knows nothing.
-    relay.set_open(false);
-    world.server = None;
-    world.service = Service::new();
+    kill(&mut world, &relay).await;
     world.service.runs.store(1, Ordering::SeqCst);
-    let mut retry = 0;
-    while std::net::UdpSocket::bind(world.address).is_err() {
-        retry += 1;
-        assert!(retry < 2000, "the old socket stays open");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
     world.start().await;
     relay.set_open(true);
     assert_eq!(

@@ -123,7 +123,10 @@ impl World {
         let builder = Server::builder(identity, self.service.clone()).limits(self.limits.clone());
         let server = match self.kind {
             TransportKind::Memory => builder.memory(&self.hub).start().await.unwrap(),
-            TransportKind::Quic => builder.listen_quic(self.address).start().await.unwrap(),
+            TransportKind::Quic => {
+                let builder = builder.reset_secret(self.authority.reset_secret());
+                builder.listen_quic(self.address).start().await.unwrap()
+            }
             TransportKind::Tcp | TransportKind::WebSocket => {
                 builder.listen_tcp(self.address).start().await.unwrap()
             }

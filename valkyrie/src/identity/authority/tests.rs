@@ -167,3 +167,17 @@ fn keys_are_never_printed() {
         "{printed}"
     );
 }
+
+#[test]
+fn the_reset_secret_is_that_of_the_key_and_does_not_show() {
+    let now = SystemTime::now();
+    let domain = TrustDomain::parse("t.example").unwrap();
+    let hour = Duration::from_secs(3600);
+    let one = Authority::generate(domain.clone(), now, hour).unwrap();
+    let other = Authority::generate(domain, now, hour).unwrap();
+    let (certificate, key) = one.to_pem();
+    let again = Authority::from_pem(&certificate, &key).unwrap();
+    assert_eq!(one.reset_secret(), again.reset_secret());
+    assert_ne!(one.reset_secret(), other.reset_secret());
+    assert_eq!(format!("{:?}", one.reset_secret()), "ResetSecret(..)");
+}
