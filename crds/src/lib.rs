@@ -1,6 +1,7 @@
 //! The custom resources of `rustci.dev/v1alpha1`: types, rules and the words of their statuses.
 //! Must not talk to a cluster nor decide anything: types and constants only.
 
+pub mod concurrency;
 pub mod condition;
 pub mod definition;
 pub mod env;
@@ -20,6 +21,7 @@ pub const GROUP: &str = "rustci.dev";
 /// The only served version.
 pub const VERSION: &str = "v1alpha1";
 
+pub use concurrency::{Concurrency, ConcurrencyPolicy, ConcurrencyStatus};
 pub use env::{ConfigMapKeyRef, EnvSource, EnvVar, SecretKeyRef};
 pub use job::{Job, JobOutput, PodOptions, Step};
 pub use matrix::{Axis, Matrix};

@@ -10,6 +10,7 @@ use kube_derive::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::concurrency::Concurrency;
 use crate::env::EnvVar;
 use crate::job::Job;
 use crate::rule::{
@@ -63,6 +64,9 @@ pub struct PipelineSpec {
     /// What starts a run by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub triggers: Option<Triggers>,
+    /// Keeps runs apart that must not run at the same time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
     /// Environment of every job.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(

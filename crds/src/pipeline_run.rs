@@ -11,6 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::concurrency::ConcurrencyStatus;
 use crate::pipeline::{ParamValue, PipelineSpec};
 use crate::rule::{
     CANCEL_STAYS, IDENTIFIER, MAX_IDENTIFIER, MAX_LABEL, MAX_PARAMS, ONE_PIPELINE,
@@ -189,6 +190,9 @@ pub struct PipelineRunStatus {
     /// The pipeline as it was when the run started: later changes of the Pipeline don't count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pipeline: Option<ResolvedPipeline>,
+    /// The run's place in its concurrency group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<ConcurrencyStatus>,
     /// The jobs, in the pipeline's order, `finally` jobs last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]

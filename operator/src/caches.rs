@@ -227,6 +227,7 @@ impl Caches {
         {
             self.wake_pipelines.wake(&namespace, &pipeline.name);
         }
+        self.wake_group_of(run, is_deleted);
         for runner in runners_of(run) {
             self.wake_runners.wake(&namespace, runner);
         }
@@ -239,6 +240,23 @@ impl Caches {
                 tracing::debug!("Many runs are deleted at once; the sweep removes their logs.");
             }
         }
+    }
+
+    /// A run that comes into a concurrency group, or leaves it, concerns the others of the group.
+    fn wake_group_of(&self, run: &PipelineRun, is_deleted: bool) {
+        let group = |run: &PipelineRun| {
+            let status = run.status.as_ref()?;
+            Some(status.concurrency.as_ref()?.group.clone())
+        };
+        let Some(own) = group(run) else { return };
+        let is_started = (run.status.as_ref()).is_some_and(|status| status.start_time.is_some());
+        if is_started && !is_deleted && !is_finished(run) {
+            return;
+        }
+        let uid = &run.metadata.uid;
+        self.wake_runs_that(&run.namespace().unwrap_or_default(), |other| {
+            !is_finished(other) && other.metadata.uid != *uid && group(other).as_ref() == Some(&own)
+        });
     }
 
     fn wake_all(&self) {
@@ -384,6 +402,7 @@ fn trim_run(run: &mut PipelineRun) {
     for job in &mut status.jobs {
         job.outputs.clear();
         job.steps.clear();
+        job.attempts.clear();
         job.message = None;
     }
 }

@@ -107,6 +107,7 @@ impl Running {
             places: self.places.clone(),
             agents: self.agents.clone(),
             pools: Vec::new(),
+            rivals: Vec::new(),
             logs: None,
             observing_since: self.now,
             settings: &self.settings,

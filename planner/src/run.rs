@@ -12,6 +12,7 @@ mod outcome;
 mod place;
 mod plan;
 mod prepared;
+mod queue;
 mod reason;
 mod retry;
 mod schedule;
@@ -32,6 +33,7 @@ pub use plan::{
     Plan, StepOffer, StepRuns,
 };
 pub use prepared::Prepared;
+pub use queue::Rival;
 pub use reason::{JobReason, RunReason, STOPPING};
 pub use urgency::{Write, status_urgency};
 pub use verdict::{Verdict, verdict};

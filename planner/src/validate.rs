@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-use crds::{EnvSource, FailureClass, Job, PipelineRunSpec, PipelineSpec, RunnerSpec};
+use crds::{Concurrency, EnvSource, FailureClass, Job, PipelineRunSpec, PipelineSpec, RunnerSpec};
 
 use self::checker::Checker;
 pub(crate) use self::checker::limit;
@@ -55,8 +55,16 @@ pub struct ValidPipeline {
     pub(crate) index: HashMap<String, usize>,
     /// The jobs, then the `finally` jobs.
     pub(crate) jobs: Vec<ValidJob>,
+    pub(crate) concurrency: Option<ValidConcurrency>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) retention_ttl: Option<Duration>,
+}
+
+/// A concurrency group that can be joined.
+#[derive(Clone, Debug)]
+pub(crate) struct ValidConcurrency {
+    pub(crate) spec: Concurrency,
+    pub(crate) group: Template,
 }
 
 /// A job that can be run.

@@ -115,6 +115,7 @@ impl Driver {
                 free: planner::pool::free(&runner, &[&self.run]),
                 spec: Some(self.pool.clone()),
             }],
+            rivals: Vec::new(),
             logs: None,
             observing_since: self.started,
             settings: &self.settings,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::{JobStatus, Pipeline, PipelineRun, Runner};
+use crds::{JobStatus, Pipeline, PipelineRun, PipelineSpec, Runner};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::api::Api;
@@ -12,6 +12,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use planner::run::{
     AgentFact, JobReason, Observed, PipelineFact, PlaceFact, PlacePhase, Plan, PoolFact, Prepared,
+    Rival,
 };
 use tokio::time::Instant;
 
@@ -111,7 +112,8 @@ pub(super) async fn observe(
     }))
 }
 
-/// Plans from the facts. Places of pools are given out to one run at a time.
+/// Plans from the facts. Places of pools and of concurrency groups are given out to one run at a
+/// time.
 pub(super) fn plan(facts: &Facts, context: &Context, now: Timestamp) -> Plan {
     let pipeline = match (&facts.run.spec.pipeline_ref, &facts.pipeline) {
         (None, _) => PipelineFact::Inline,
@@ -131,11 +133,12 @@ pub(super) fn plan(facts: &Facts, context: &Context, now: Timestamp) -> Plan {
         places: facts.places.clone(),
         agents: facts.agents.clone(),
         pools,
+        rivals: rivals(facts, context),
         logs: Some(context.log_access(&facts.namespace, &facts.uid)),
         observing_since: context.observing_since,
         settings: &context.settings,
     };
-    if facts.runners.is_empty() {
+    if facts.runners.is_empty() && !is_in_group(facts) {
         return planner::run::plan(&observed(Vec::new()), now);
     }
     let _one_at_a_time = context.pools.lock();
@@ -303,15 +306,7 @@ fn runners(
     if is_finished(run) {
         return Vec::new();
     }
-    let snapshot = run
-        .status
-        .as_ref()
-        .and_then(|status| status.pipeline.as_ref());
-    let spec = snapshot
-        .map(|snapshot| &snapshot.spec)
-        .or(run.spec.pipeline_spec.as_ref())
-        .or(pipeline.map(|pipeline| &pipeline.spec));
-    let jobs = spec
+    let jobs = spec(run, pipeline)
         .into_iter()
         .flat_map(|spec| spec.jobs.iter().chain(&spec.finally_jobs));
     let mut names: Vec<_> = jobs.filter_map(|job| job.runner.clone()).collect();
@@ -326,6 +321,34 @@ fn runners(
     names
         .into_iter()
         .map(|name| (name.clone(), find(&name)))
+        .collect()
+}
+
+/// The spec that the run executes, or will.
+fn spec<'f>(run: &'f PipelineRun, pipeline: Option<&'f Pipeline>) -> Option<&'f PipelineSpec> {
+    let status = run.status.as_ref();
+    let snapshot = status.and_then(|status| status.pipeline.as_ref());
+    snapshot
+        .map(|snapshot| &snapshot.spec)
+        .or(run.spec.pipeline_spec.as_ref())
+        .or(pipeline.map(|pipeline| &pipeline.spec))
+}
+
+fn is_in_group(facts: &Facts) -> bool {
+    let spec = spec(&facts.run, facts.pipeline.as_deref());
+    !is_finished(&facts.run) && spec.is_some_and(|spec| spec.concurrency.is_some())
+}
+
+/// The other unfinished runs that are in a concurrency group, with what is planned for them.
+fn rivals(facts: &Facts, context: &Context) -> Vec<Rival> {
+    if !is_in_group(facts) {
+        return Vec::new();
+    }
+    let unfinished = context.caches.runs_in(&facts.namespace).into_iter();
+    let unfinished = unfinished.filter(|run| !is_finished(run));
+    unfinished
+        .filter(|run| run.metadata.uid.as_ref() != Some(&facts.uid))
+        .filter_map(|run| Rival::of(&context.memory.for_pools(&run)))
         .collect()
 }
 

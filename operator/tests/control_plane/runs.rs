@@ -67,6 +67,48 @@ async fn an_inline_pipeline_runs_jobs_in_the_order_of_their_needs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn runs_of_one_group_wait_for_each_other_across_a_restart() {
+    let bench = Bench::new("group").await;
+    let operator = bench.operator(&[]).await;
+    let spec = json!({"pipelineSpec": {
+        "concurrency": {"group": "deploy"}, "jobs": [job("ship", &[], "true")]}});
+    let create = async |name: &str| {
+        bench
+            .create::<PipelineRun>(json!({"metadata": {"name": name}, "spec": spec}))
+            .await;
+    };
+    create("ga").await;
+    bench.pod_of("ga", "ship").await;
+    for (name, position) in [("gb", 1), ("gc", 2)] {
+        create(name).await;
+        let is_queued = |run: &PipelineRun| {
+            let status = run.status.as_ref();
+            let place = status.and_then(|status| status.concurrency.as_ref());
+            place.is_some_and(|place| place.position == Some(position))
+        };
+        let run = bench.wait_run(name, "queued", is_queued).await;
+        assert_eq!(condition(&run, "Succeeded").1, "Queued");
+    }
+    operator.stop();
+    operator.ended().await.unwrap();
+    let _operator = bench.operator(&[]).await;
+    bench
+        .patch_run("ga", json!({"spec": {"cancel": true}}))
+        .await;
+    bench.finished("ga").await;
+    let mut last_end = None;
+    for name in ["gb", "gc"] {
+        run_to_end(&bench, &bench.pod_of(name, "ship").await).await;
+        let run = bench.finished(name).await;
+        assert_eq!(condition(&run, "Succeeded").0, "True");
+        let status = run.status.expect("it has ended");
+        let start = status.start_time.map(|time| time.0);
+        assert!(start >= last_end, "never two at once");
+        last_end = status.completion_time.map(|time| time.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failing_step_fails_the_run_and_skips_what_needs_it() {
     let bench = Bench::new("failing").await;
     let _operator = bench.operator(&[]).await;

@@ -194,12 +194,11 @@ fn final_reason(status: &PipelineRunStatus) -> RunReason {
     }
     let unfinished = jobs().any(|job| !job.is_finally && !is_well(job));
     if let Some(stop) = find(status, STOPPING).filter(|_| unfinished) {
-        let is_timeout = stop.reason == RunReason::TimedOut.as_str();
-        return if is_timeout {
-            RunReason::TimedOut
-        } else {
-            RunReason::Cancelled
-        };
+        let known = [RunReason::TimedOut, RunReason::Superseded];
+        let found = known
+            .into_iter()
+            .find(|known| stop.reason == known.as_str());
+        return found.unwrap_or(RunReason::Cancelled);
     }
     let failed_as = |classes: &[FailureClass]| {
         jobs().any(|job| {

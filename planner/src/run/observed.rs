@@ -7,6 +7,7 @@ use crds::{LogAccess, PipelineRun, PipelineSpec, RunnerSpec};
 use jiff::Timestamp;
 
 use super::prepared::Prepared;
+use super::queue::Rival;
 
 /// Everything that a decision about one run depends on.
 #[derive(Clone, Debug)]
@@ -24,6 +25,9 @@ pub struct Observed<'a> {
     pub agents: Vec<AgentFact>,
     /// The pools (Runners) that the run's jobs name; one that does not exist has `spec: None`.
     pub pools: Vec<PoolFact>,
+    /// The other runs of the namespace that are in a concurrency group ([`Rival::of`]); none are
+    /// needed for a run whose pipeline has no `concurrency`.
+    pub rivals: Vec<Rival>,
     /// How to read this run's logs; put into the status as it stands.
     pub logs: Option<LogAccess>,
     /// Since when the caller watches: start of the process, or of its leadership. An agent's

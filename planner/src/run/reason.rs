@@ -30,6 +30,8 @@ reasons! {
         Running,
         /// The run is suspended and nothing runs.
         Suspended,
+        /// Other runs of its concurrency group come first.
+        Queued,
         /// The named Pipeline does not exist yet.
         WaitingForPipeline,
         /// Cancel was asked for; jobs or `finally` still run.
@@ -40,6 +42,8 @@ reasons! {
         Failed,
         /// Somebody cancelled the run.
         Cancelled,
+        /// A newer run of its concurrency group came.
+        Superseded,
         /// The run or a job ran out of its time.
         TimedOut,
         /// A job failed for a reason outside of its steps.

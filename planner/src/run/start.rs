@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::observed::PipelineFact;
 use super::plan::EventType;
+use super::queue;
 use super::reason::RunReason;
 use super::turn::Turn;
 use crate::params;
@@ -25,18 +26,28 @@ pub(super) enum Resolved {
 
 /// Finds the pipeline; puts the snapshot, the jobs and the start time into the status.
 pub(super) fn resolve(turn: &mut Turn<'_>) -> Resolved {
+    let mut is_new = false;
     if turn.status.pipeline.is_none() {
         match snapshot(turn) {
             Ok(snapshot) => turn.status.pipeline = Some(snapshot),
             Err(resolved) => return resolved,
         }
         turn.status.logs = turn.observed.logs.clone();
+        is_new = true;
     }
     let snapshot = turn.status.pipeline.as_ref().expect("it was set above");
     let pipeline = match turn.observed.prepared.pipeline(&snapshot.spec) {
         Ok(pipeline) => pipeline,
         Err(problems) => return invalid(RunReason::InvalidPipeline, &problems),
     };
+    if is_new && let Err(resolved) = queue::join(turn, &pipeline) {
+        return resolved;
+    }
+    if turn.status.start_time.is_none()
+        && let Err(resolved) = queue::admit(turn)
+    {
+        return resolved;
+    }
     turn.align_jobs(&pipeline);
     if turn.status.start_time.is_none() {
         turn.status.start_time = turn.time();

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::conditions;
 use super::ending::Ending;
 use super::plan::{Action, CancelReason};
+use super::queue;
 use super::reason::{JobReason, RunReason, STOPPING};
 use super::turn::Turn;
 use crate::duration;
@@ -16,6 +17,8 @@ use crate::validate::ValidPipeline;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Cause {
     Cancelled,
+    /// A newer run of its concurrency group came.
+    Superseded,
     RunTimedOut,
     /// Another job of its matrix failed.
     FailFast,
@@ -32,12 +35,14 @@ impl Stop {
     /// The stop of the run that an earlier turn decided.
     fn of_run(turn: &Turn<'_>) -> Option<Self> {
         let condition = conditions::find(&turn.status, STOPPING)?;
-        let is_timeout = condition.reason == RunReason::TimedOut.as_str();
-        let (cause, since) = (Cause::RunTimedOut, condition.last_transition_time.0);
-        Some(Self {
-            cause: if is_timeout { cause } else { Cause::Cancelled },
-            since,
-        })
+        let is = |reason: RunReason| condition.reason == reason.as_str();
+        let cause = match () {
+            () if is(RunReason::TimedOut) => Cause::RunTimedOut,
+            () if is(RunReason::Superseded) => Cause::Superseded,
+            () => Cause::Cancelled,
+        };
+        let since = condition.last_transition_time.0;
+        Some(Self { cause, since })
     }
 
     /// The stop of a matrix in which a job has failed.
@@ -65,7 +70,7 @@ impl Stop {
     pub(super) fn ending(self, message: &str) -> Ending {
         let (reason, class) = match self.cause {
             Cause::RunTimedOut => (JobReason::RunTimedOut, FailureClass::Timeout),
-            Cause::Cancelled => (JobReason::Cancelled, FailureClass::Cancelled),
+            Cause::Cancelled | Cause::Superseded => (JobReason::Cancelled, FailureClass::Cancelled),
             Cause::FailFast => (JobReason::FailFast, FailureClass::Cancelled),
         };
         Ending::new(JobState::Cancelled, reason, Some(class), message)
@@ -75,6 +80,7 @@ impl Stop {
         match self.cause {
             Cause::RunTimedOut => "the run ran out of its time",
             Cause::Cancelled => "the run was cancelled",
+            Cause::Superseded => "a newer run of its group took its place",
             Cause::FailFast => "another job of its matrix failed",
         }
     }
@@ -137,6 +143,9 @@ fn decide(turn: &mut Turn<'_>, pipeline: &ValidPipeline) -> Option<Stop> {
     let is_timeout = turn.is_over(started, limit);
     let (reason, message) = if turn.observed.run.spec.cancel {
         (RunReason::Cancelled, "the run was cancelled".to_owned())
+    } else if let Some(newer) = queue::successor(turn) {
+        let message = format!("the newer run `{newer}` of its group takes its place");
+        (RunReason::Superseded, message)
     } else if is_timeout {
         (
             RunReason::TimedOut,

@@ -2,6 +2,7 @@
 //! Must not test single functions: those are tested beside them.
 
 mod conditions;
+mod groups;
 mod matrix;
 mod retries;
 mod simulation;

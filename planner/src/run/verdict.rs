@@ -16,7 +16,7 @@ pub enum Verdict {
     Succeeded,
     /// A step failed, or the pipeline or its parameters are wrong. Exit code 1.
     Failed,
-    /// Somebody cancelled it. Exit code 3.
+    /// Somebody cancelled it, or a newer run took its place. Exit code 3.
     Cancelled,
     /// It, or a job, ran out of time. Exit code 4.
     TimedOut,
@@ -32,6 +32,7 @@ pub fn verdict(status: &PipelineRunStatus) -> Verdict {
     match (condition.status.as_str(), condition.reason.as_str()) {
         ("True", _) => Verdict::Succeeded,
         ("False", reason) if reason == RunReason::Cancelled.as_str() => Verdict::Cancelled,
+        ("False", reason) if reason == RunReason::Superseded.as_str() => Verdict::Cancelled,
         ("False", reason) if reason == RunReason::TimedOut.as_str() => Verdict::TimedOut,
         ("False", reason) if reason == RunReason::InfrastructureFailure.as_str() => {
             Verdict::Infrastructure

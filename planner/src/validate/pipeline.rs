@@ -3,11 +3,11 @@
 
 use std::collections::HashSet;
 
-use crds::{Job, Param, PipelineSpec};
+use crds::{Concurrency, Job, Param, PipelineSpec};
 
 use super::checker::{Checker, limit};
-use super::{Problem, ValidJob, ValidPipeline, job};
-use crate::expression::{JobTable, Scope, ScopeJob, Type};
+use super::{Problem, ValidConcurrency, ValidJob, ValidPipeline, job};
+use crate::expression::{JobTable, Scope, ScopeJob, Template, Type};
 use crate::graph::{Cycle, Graph};
 use crate::names::nearest;
 use crate::params;
@@ -29,6 +29,10 @@ pub(super) fn validate(spec: &PipelineSpec, path: &str) -> Result<ValidPipeline,
         params: &params,
         ..Scope::default()
     };
+    let field = format!("{path}.concurrency");
+    let concurrency = spec.concurrency.as_ref();
+    let concurrency =
+        concurrency.and_then(|raw| self::concurrency(&mut check, &field, raw, &shared));
     let env = job::env(&mut check, &format!("{path}.env"), &spec.env, &shared);
     let table = JobTable::new(spec.jobs.iter().map(scope_job).collect());
     let mut jobs = Vec::new();
@@ -65,6 +69,7 @@ pub(super) fn validate(spec: &PipelineSpec, path: &str) -> Result<ValidPipeline,
             .map(|(i, job)| (job.name.clone(), i))
             .collect(),
         jobs,
+        concurrency,
         timeout,
         retention_ttl,
     })
@@ -217,6 +222,33 @@ fn needs(check: &mut Checker, path: &str, jobs: &[Job]) -> Option<Graph> {
             None
         }
     }
+}
+
+fn concurrency(
+    check: &mut Checker,
+    path: &str,
+    raw: &Concurrency,
+    scope: &Scope<'_>,
+) -> Option<ValidConcurrency> {
+    let Concurrency {
+        group,
+        policy: _,
+        max_parallel,
+        priority,
+    } = raw;
+    let field = format!("{path}.group");
+    check.text(&field, group, 1, limit::GROUP);
+    if max_parallel.is_some_and(|most| !(1..=100).contains(&most)) {
+        let field = format!("{path}.maxParallel");
+        check.add(&field, "the number is out of range", "use 1 to 100");
+    }
+    if priority.is_some_and(|priority| !(-1000..=1000).contains(&priority)) {
+        let field = format!("{path}.priority");
+        check.add(&field, "the number is out of range", "use -1000 to 1000");
+    }
+    let group = job::or_mistakes(check, &field, Template::parse(group, scope))?;
+    let spec = raw.clone();
+    Some(ValidConcurrency { spec, group })
 }
 
 /// The jobs of a run, those of a matrix whose size is known counted one by one.
