@@ -7,6 +7,7 @@ mod completion;
 mod cursor;
 mod definition;
 mod diagnostics;
+mod document;
 mod expression;
 mod hover;
 mod outline;

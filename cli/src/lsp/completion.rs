@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::cursor::{Cursor, Place};
 use super::outline::{JobOutline, Named, Outline};
 use super::position::{self, Position};
-use super::{cursor, expression, schema};
+use super::{cursor, document, expression, schema};
 
 /// Numbers of the protocol's kinds of completions.
 mod kind {
@@ -25,55 +25,17 @@ pub(super) fn complete(text: &str, at: Position) -> Option<Value> {
         number: at.line,
         column,
     };
-    let found = cursor::find(&before(text, at.line, column))?;
+    let kind = document::kind(text, at.line)?;
+    let found = cursor::find(&document::before(text, at.line, column))?;
     let outline = || Outline::of(text, at.line);
     let items = if expression::is_inside(line, column, &found) {
         here.names_of_expression(&found, &outline())
     } else if found.ends_with(&["needs"]) {
         here.needs(&found, &outline())
     } else {
-        here.by_schema(kind_of(text, at.line), &found)
+        here.by_schema(kind, &found)
     };
     Some(json!({"isIncomplete": false, "items": items}))
-}
-
-/// The text of the cursor's document up to the cursor.
-pub(super) fn before(text: &str, line: usize, column: usize) -> String {
-    let mut lines: Vec<String> = Vec::new();
-    for (number, content) in text.split('\n').take(line + 1).enumerate() {
-        let content = content.trim_end_matches('\r');
-        match number == line {
-            true => lines.push(content.chars().take(column).collect()),
-            false if content.starts_with("---") => lines.clear(),
-            false => lines.push(content.to_owned()),
-        }
-    }
-    lines.join("\n")
-}
-
-/// The kind of the document that a line belongs to; Pipeline until one is written.
-pub(super) fn kind_of(text: &str, line: usize) -> &str {
-    let mut kind = None;
-    for (number, content) in text.split('\n').enumerate() {
-        if content.starts_with("---") {
-            if number > line {
-                break;
-            }
-            kind = None;
-        } else if let Some(value) = content.strip_prefix("kind:") {
-            kind = kind.or(Some(value.trim().trim_matches(['"', '\''])));
-        }
-    }
-    kind.filter(|kind| !kind.is_empty()).unwrap_or("Pipeline")
-}
-
-/// The job that a place belongs to.
-pub(super) fn job_at<'outline>(
-    found: &Cursor,
-    outline: &'outline Outline,
-) -> Option<&'outline JobOutline> {
-    let of = |key: &str, jobs: &'outline [JobOutline]| jobs.get(found.index_after(key)?);
-    of("jobs", &outline.jobs).or_else(|| of("finally", &outline.finally))
 }
 
 /// The place of the cursor.
@@ -127,7 +89,7 @@ impl Here<'_> {
 
     /// Jobs that this one may need: not itself, and none twice.
     fn needs(&self, found: &Cursor, outline: &Outline) -> Vec<Value> {
-        let own = job_at(found, outline);
+        let own = outline.job_at(found);
         let is_free = |other: &&JobOutline| {
             own.is_none_or(|own| {
                 let name = &other.named.name;
@@ -143,7 +105,7 @@ impl Here<'_> {
         let chain = expression::chain_at(self.line, self.column).unwrap_or_default();
         let mut parts: Vec<&str> = chain.parts.iter().map(|part| part.text.as_str()).collect();
         let word = parts.pop().unwrap_or_default();
-        let mut names = expression::next(&parts, outline, job_at(found, outline));
+        let mut names = expression::next(&parts, outline, outline.job_at(found));
         if parts.is_empty() && found.ends_with(&["when"]) {
             names.extend(expression::STATES.map(Named::of));
         }

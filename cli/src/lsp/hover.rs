@@ -3,11 +3,10 @@
 
 use serde_json::{Value, json};
 
-use super::completion::{before, job_at, kind_of};
 use super::cursor::{Cursor, Place, Segment};
 use super::outline::Outline;
 use super::position::{self, Position};
-use super::{cursor, expression, schema};
+use super::{cursor, document, expression, schema};
 
 /// The word at a place of a text.
 pub(super) struct Word<'text> {
@@ -19,8 +18,9 @@ pub(super) struct Word<'text> {
 
 /// What is to be said at a place of a text.
 pub(super) fn hover(text: &str, at: Position) -> Option<Value> {
+    let kind = document::kind(text, at.line)?;
     let word = word(text, at)?;
-    let found = cursor::find(&before(text, at.line, word.end))?;
+    let found = cursor::find(&document::before(text, at.line, word.end))?;
     let column = position::chars_before(word.line, at.character);
     let said = if expression::is_inside(word.line, column, &found) {
         of_expression(text, at.line, &word, column, &found)
@@ -30,7 +30,7 @@ pub(super) fn hover(text: &str, at: Position) -> Option<Value> {
             .job(&word.text)
             .map(|job| format!("job **{}**\n\n{}", word.text, job.named.about))
     } else {
-        of_field(kind_of(text, at.line), &word, found)
+        of_field(kind, &word, found)
     };
     said.map(|value| {
         json!({
@@ -72,7 +72,7 @@ fn of_expression(
     let chain = expression::chain_at(word.line, column)?;
     let parts: Vec<&str> = chain.parts.iter().map(|part| part.text.as_str()).collect();
     let outline = Outline::of(text, line);
-    let named = expression::declaration(&parts, &outline, job_at(found, &outline))?;
+    let named = expression::declaration(&parts, &outline, outline.job_at(found))?;
     let name = parts.join(".");
     Some(format!("**{name}**\n\n{}", named.about))
 }

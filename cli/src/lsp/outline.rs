@@ -1,6 +1,7 @@
 //! The names that a document declares, and where: params, jobs, steps, outputs.
 //! Must not say whether they are right: `lint` does.
 
+use super::cursor::Cursor;
 use crate::lint::tree::{self, Content, Node};
 
 /// What one document declares.
@@ -62,6 +63,13 @@ impl Outline {
             jobs: jobs("jobs"),
             finally: jobs("finally"),
         }
+    }
+
+    /// The job that a place belongs to.
+    pub(super) fn job_at(&self, found: &Cursor) -> Option<&JobOutline> {
+        let index = |key| found.index_after(key);
+        let of_jobs = index("jobs").and_then(|index| self.jobs.get(index));
+        of_jobs.or_else(|| self.finally.get(index("finally")?))
     }
 
     /// A job of any kind by its name.

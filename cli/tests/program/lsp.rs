@@ -361,6 +361,21 @@ fn what_the_server_does_not_know_is_refused_and_it_goes_on() {
 }
 
 #[test]
+fn documents_of_others_are_left_alone() {
+    let text = "services:\n  db: {image: tree}\n  db: {image: tree}\n  ";
+    let mut editor = Editor::with(text);
+    assert_eq!(editor.diagnostics()["diagnostics"], json!([]));
+    assert!(
+        editor
+            .offered(text, "tree}\n  db: {image: tree}\n  ")
+            .is_empty()
+    );
+    let hover = editor.ask_behind("textDocument/hover", text, "services:\n  db: {im");
+    assert_eq!(hover, Value::Null);
+    editor.close();
+}
+
+#[test]
 fn an_editor_that_goes_away_ends_the_server() {
     let mut editor = Editor::with(PIPELINE);
     drop(editor.input.take());
