@@ -13,6 +13,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use valkyrie::endpoint::TransportKind;
 use valkyrie::metrics::{Metrics as SessionMetrics, Refusal};
 
 /// Everything that is counted.
@@ -287,6 +288,16 @@ impl Collector for SessionCounters {
             let metric = ConstCounter::new(counters.refused(reason).value());
             metric.encode(family.encode_family(&[("reason", reason.label())])?)?;
         }
+        let mut family = encoder.encode_descriptor(
+            "valkyrie_transports",
+            "Connections that finished their handshake, by what carries them",
+            None,
+            sample.metric_type(),
+        )?;
+        for kind in TransportKind::ALL {
+            let metric = ConstCounter::new(counters.won(kind).value());
+            metric.encode(family.encode_family(&[("transport", kind.label())])?)?;
+        }
         Ok(())
     }
 }
@@ -313,6 +324,7 @@ mod tests {
         let counters = Arc::new(SessionMetrics::default());
         counters.calls_ok.add(7);
         counters.refused(Refusal::Tls).add(2);
+        counters.won(TransportKind::WebSocket).add(5);
         metrics.follow_sessions(counters);
         let text = metrics.encode();
         assert!(
@@ -324,6 +336,10 @@ mod tests {
         );
         assert!(
             text.contains("rustci_valkyrie_refusals_total{reason=\"tls\"} 2\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("rustci_valkyrie_transports_total{transport=\"websocket\"} 5\n"),
             "{text}"
         );
         assert_eq!(metrics.total_api_writes(), 4);

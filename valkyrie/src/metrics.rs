@@ -123,7 +123,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The counter of dials that were admitted over this transport: which way won.
+    /// The counter of connections that were admitted over this transport; at a dialer, which way
+    /// won.
     pub fn won(&self, kind: TransportKind) -> &Counter {
         &self.won[kind as usize]
     }

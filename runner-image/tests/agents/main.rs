@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod blocked;
 mod local;
 mod pod;
 mod program;

@@ -15,7 +15,8 @@ use prost::Message;
 use runner_messages::{IssueReply, IssueRequest, Offer, RenewRequest, method};
 use tokio::process::{Child, Command};
 use valkyrie::endpoint::{
-    CallContext, CallError, Code, Handler, Method, Peer, Rx, Server, ServerBuilder, Session, Tx,
+    CallContext, CallError, Code, Handler, Method, Peer, Rx, Server, ServerBuilder, Session,
+    TransportKind, Tx,
 };
 use valkyrie::identity::{
     Authority, IdentityStore, KeyRequest, SpiffeId, TrustBundle, TrustDomain,
@@ -160,6 +161,11 @@ impl Pod {
             std::fs::set_permissions(pod.path(name), mode).unwrap();
         }
         pod
+    }
+
+    /// How many connections this transport has carried.
+    pub(crate) fn carried(&self, kind: TransportKind) -> u64 {
+        self.server.metrics().won(kind).value()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

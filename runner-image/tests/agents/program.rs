@@ -4,12 +4,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::blocked::Namespace;
 use crate::pod::Pod;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runner_messages::{EnvEntry, EnvSource, JobKey, Offer, Outcome, StepSpec, termination};
 use tokio::process::Child;
-use valkyrie::endpoint::ServerBuilder;
+use valkyrie::endpoint::{ServerBuilder, TransportKind};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -135,6 +136,32 @@ async fn an_agent_that_reaches_its_hub_only_by_tcp_does_its_job() {
     assert_eq!(state.violations, Vec::<String>::new());
     assert_eq!(state.log(0), "over TCP\n");
     assert_eq!(state.results.last().unwrap().outcome(), Outcome::Succeeded);
+}
+
+#[tokio::test]
+async fn where_a_packet_filter_drops_udp_the_agent_does_its_job_over_tcp() {
+    install_provider();
+    let Some(namespace) = Namespace::new() else {
+        tracing::warn!("no network namespaces here: only a hub without UDP is tested");
+        return;
+    };
+    namespace.drop_packets(&["-p", "udp"]);
+    let pod = Pod::reached_by(offer(&["echo behind a filter"]), HOUR, |builder, _| {
+        let address = namespace.any_port();
+        builder.listen_quic(address).listen_tcp(address)
+    })
+    .await;
+    let mut carrier = pod.carrier();
+    pod.install().await;
+    let mut job = pod.job(&namespace.enter()).spawn().unwrap();
+    assert!(carrier.wait().await.unwrap().success());
+    assert!(job.wait().await.unwrap().success());
+    let state = pod.hub.state.lock();
+    assert_eq!(state.violations, Vec::<String>::new());
+    assert_eq!(state.log(0), "behind a filter\n");
+    // Two connections: one for the certificate, one for the job.
+    let carried = TransportKind::ALL.map(|kind| pod.carried(kind));
+    assert_eq!(carried, [0, 2, 0, 0]);
 }
 
 #[tokio::test]

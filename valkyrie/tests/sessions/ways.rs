@@ -87,6 +87,9 @@ async fn one_port_number_serves_every_transport() {
         assert_eq!(echo(&session, "hi").await.unwrap(), "hi");
     }
     assert_eq!(world.service.ups.lock().len(), 3);
+    let metrics = world.server().metrics();
+    let carried = TransportKind::ALL.map(|kind| metrics.won(kind).value());
+    assert_eq!(carried, [1, 1, 1, 0]);
 }
 
 #[tokio::test]

@@ -51,6 +51,7 @@ impl Core {
         drop(permit);
         if let Some(carried) = admitted {
             self.metrics.connections.add(1);
+            self.metrics.won(connection.kind()).add(1);
             self.serve(carried, &remote, &limits).await;
             self.metrics.disconnections.add(1);
         }
