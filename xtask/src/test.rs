@@ -8,6 +8,9 @@ use crate::images::{self, Profile};
 use crate::install::{install, load};
 use crate::shell::{cargo, run};
 
+/// End-to-end tests at once: they wait for the cluster most of the time, not for a processor.
+const AT_ONCE: &str = "8";
+
 /// Which tests run; all of them by default.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub(crate) struct Options {
@@ -84,6 +87,7 @@ async fn end_to_end(keep: bool) -> Result<()> {
         .unwrap_or_default();
     run(cargo()
         .args(["test", "-p", "e2e"])
+        .env("RUST_TEST_THREADS", AT_ONCE)
         .env("RUSTCI_E2E_HOST_IP", host)
         .env("RUSTCI_E2E_KUBECONFIG", cluster.kubeconfig())
         .env("RUSTCI_E2E_KUBECTL", cluster.kubectl())
