@@ -5,6 +5,8 @@
 mod conformance;
 #[path = "adapters/gateway.rs"]
 mod gateway;
+#[path = "adapters/grpc.rs"]
+mod grpc;
 #[path = "adapters/services.rs"]
 mod services;
 

@@ -17,7 +17,7 @@ use valkyrie::identity::{Authority, IdentityStore, TrustBundle, TrustDomain};
 use crate::in_time;
 use crate::services::{GREETING, http, read_all, tcp_echo};
 
-const FORWARD: Method = Method(40);
+pub(crate) const FORWARD: Method = Method(40);
 const HOUR: Duration = Duration::from_secs(3600);
 
 struct Service(Gateway);
@@ -40,13 +40,13 @@ impl Handler for Service {
     }
 }
 
-struct World {
+pub(crate) struct World {
     _server: Server,
-    session: Session,
+    pub(crate) session: Session,
 }
 
 /// A gateway on QUIC, and a session of `ns/team/agent/oak` with it.
-async fn world(gateway: Gateway) -> World {
+pub(crate) async fn world(gateway: Gateway) -> World {
     let domain = TrustDomain::parse("test.example").expect("a name");
     let now = SystemTime::now();
     let authority = Authority::generate(domain.clone(), now, 24 * HOUR).expect("an authority");
