@@ -3,6 +3,13 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Namespaces that this process has made.
+static MADE: AtomicU32 = AtomicU32::new(0);
 
 /// A network with one other host, this machine. Gone when dropped.
 pub(crate) struct Namespace {
@@ -14,7 +21,7 @@ pub(crate) struct Namespace {
 impl Namespace {
     /// Makes one; none without the rights or the programs for it.
     pub(crate) fn new() -> Option<Self> {
-        let id = std::process::id();
+        let id = std::process::id() + 40_000 * MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("rustci-test-{id}");
         let (near_link, far_link) = (format!("rn{id}"), format!("rf{id}"));
         // 198.18.0.0/15 is for tests of networks (RFC 2544); /30 has two hosts.
@@ -68,6 +75,36 @@ impl Drop for Namespace {
         // The pair of links goes with it.
         run(&["ip", "netns", "delete", &self.name]);
     }
+}
+
+/// An HTTP proxy on this address that passes only CONNECT; ends with the test.
+pub(crate) async fn proxy(address: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind(address).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            tokio::spawn(tunnel(socket));
+        }
+    });
+    address
+}
+
+async fn tunnel(mut near: TcpStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        if head.len() > 4096 || near.read_buf(&mut head).await.unwrap_or(0) == 0 {
+            return;
+        }
+    }
+    let head = String::from_utf8_lossy(&head);
+    let Some(rest) = head.strip_prefix("CONNECT ") else {
+        return;
+    };
+    let server = rest.split(' ').next().unwrap_or_default();
+    let mut far = TcpStream::connect(server).await.unwrap();
+    let answer = b"HTTP/1.1 200 Connection established\r\n\r\n";
+    near.write_all(answer).await.unwrap();
+    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
 }
 
 fn run(words: &[&str]) -> bool {

@@ -163,6 +163,12 @@ impl Pod {
         pod
     }
 
+    /// Where the hub listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        let address = self.server.local_addr().or(self.server.tcp_addr());
+        address.unwrap()
+    }
+
     /// How many connections this transport has carried.
     pub(crate) fn carried(&self, kind: TransportKind) -> u64 {
         self.server.metrics().won(kind).value()
@@ -221,10 +227,9 @@ impl Pod {
             }
             None => Self::command(agent),
         };
-        let address = self.server.local_addr().or(self.server.tcp_addr());
         job.arg("job")
             .current_dir(self.path("work"))
-            .env("RUSTCI_AGENT_HUB", address.unwrap().to_string())
+            .env("RUSTCI_AGENT_HUB", self.address().to_string())
             .env("RUSTCI_AGENT_HUB_ID", OPERATOR)
             .env("RUSTCI_AGENT_CA", &self.root_pem)
             .env("RUSTCI_AGENT_SOCKET", self.path("rustci/token.sock"))

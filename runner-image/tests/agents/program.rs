@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::blocked::Namespace;
+use crate::blocked::{self, Namespace};
 use crate::pod::Pod;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -138,30 +138,54 @@ async fn an_agent_that_reaches_its_hub_only_by_tcp_does_its_job() {
     assert_eq!(state.results.last().unwrap().outcome(), Outcome::Succeeded);
 }
 
-#[tokio::test]
-async fn where_a_packet_filter_drops_udp_the_agent_does_its_job_over_tcp() {
+/// A whole pod in a namespace of its own; how many connections each transport has carried.
+async fn run_behind(filter: impl FnOnce(&Namespace, &Pod), proxied: bool) -> Option<[u64; 4]> {
     install_provider();
     let Some(namespace) = Namespace::new() else {
         tracing::warn!("no network namespaces here: only a hub without UDP is tested");
-        return;
+        return None;
     };
-    namespace.drop_packets(&["-p", "udp"]);
     let pod = Pod::reached_by(offer(&["echo behind a filter"]), HOUR, |builder, _| {
         let address = namespace.any_port();
         builder.listen_quic(address).listen_tcp(address)
     })
     .await;
+    filter(&namespace, &pod);
     let mut carrier = pod.carrier();
     pod.install().await;
-    let mut job = pod.job(&namespace.enter()).spawn().unwrap();
+    let mut job = pod.job(&namespace.enter());
+    if proxied {
+        let proxy = blocked::proxy(namespace.any_port()).await;
+        job.env("RUSTCI_AGENT_PROXY", proxy.to_string());
+    }
+    let mut job = job.spawn().unwrap();
     assert!(carrier.wait().await.unwrap().success());
     assert!(job.wait().await.unwrap().success());
     let state = pod.hub.state.lock();
     assert_eq!(state.violations, Vec::<String>::new());
     assert_eq!(state.log(0), "behind a filter\n");
-    // Two connections: one for the certificate, one for the job.
-    let carried = TransportKind::ALL.map(|kind| pod.carried(kind));
-    assert_eq!(carried, [0, 2, 0, 0]);
+    Some(TransportKind::ALL.map(|kind| pod.carried(kind)))
+}
+
+#[tokio::test]
+async fn where_a_packet_filter_drops_udp_the_agent_does_its_job_over_tcp() {
+    let filter = |namespace: &Namespace, _: &Pod| namespace.drop_packets(&["-p", "udp"]);
+    if let Some(carried) = run_behind(filter, false).await {
+        // Two connections: one for the certificate, one for the job.
+        assert_eq!(carried, [0, 2, 0, 0]);
+    }
+}
+
+#[tokio::test]
+async fn where_only_a_proxy_is_reached_the_agent_does_its_job_over_websocket() {
+    let filter = |namespace: &Namespace, pod: &Pod| {
+        let port = pod.address().port().to_string();
+        namespace.drop_packets(&["-p", "udp"]);
+        namespace.drop_packets(&["-p", "tcp", "--dport", &port]);
+    };
+    if let Some(carried) = run_behind(filter, true).await {
+        assert_eq!(carried, [0, 0, 2, 0]);
+    }
 }
 
 #[tokio::test]
