@@ -11,7 +11,7 @@ mod text;
 
 use std::collections::BTreeMap;
 
-use crds::{JobState, JobStatus, PipelineRun, PipelineRunStatus, condition};
+use crds::{ConcurrencyStatus, JobState, JobStatus, PipelineRun, PipelineRunStatus, condition};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
@@ -55,6 +55,9 @@ pub struct Explanation {
     pub state: String,
     /// The sentence of the same condition, or what is wrong without one.
     pub message: String,
+    /// The run's place in its concurrency group, while it waits for other runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<ConcurrencyStatus>,
     /// What to do about the run as a whole; may be empty.
     pub remedy: String,
     /// The jobs that failed or wait for something, causes first.
@@ -118,6 +121,7 @@ pub fn explain(facts: &Facts, now: Timestamp) -> Explanation {
     Explanation {
         run: facts.run.name_any(),
         pipeline: pipeline_of(&facts.run, status),
+        concurrency: status.concurrency.clone().filter(|_| state == "Queued"),
         remedy: remedy::of_run(&facts.run, &state, facts.local),
         state,
         message,

@@ -20,6 +20,14 @@ pub(super) fn of_run(run: &PipelineRun, reason: &str, local: bool) -> String {
                  '{{\"spec\":{{\"suspend\":false}}}}'`"
             )
         }
+        "Queued" => {
+            let status = run.status.as_ref();
+            let concurrency = status.and_then(|status| status.concurrency.as_ref());
+            let holder = concurrency.and_then(|concurrency| concurrency.holder.as_deref());
+            let holder = holder.unwrap_or("RUN");
+            format!("wait for its end, or stop it: `rustci cancel {holder}`")
+        }
+        "Superseded" => "start it again if it is still wanted".to_owned(),
         "WaitingForPipeline" | "PipelineNotFound" => {
             "create the Pipeline in the run's namespace, or correct spec.pipelineRef".to_owned()
         }

@@ -273,6 +273,27 @@ fn a_run_that_no_operator_has_seen_and_a_suspended_one_say_what_to_do() {
 }
 
 #[test]
+fn a_run_that_waits_for_its_group_is_told_with_position_and_holder() {
+    let mut facts = Facts {
+        run: run("Queued", "other runs come first", Vec::new()),
+        ..Facts::default()
+    };
+    let place = ConcurrencyStatus {
+        group: "deploy-main".to_owned(),
+        position: Some(2),
+        holder: Some("orchard-5".to_owned()),
+        ..ConcurrencyStatus::default()
+    };
+    facts.run.status.as_mut().unwrap().concurrency = Some(place);
+    insta::assert_snapshot!(told(&facts), @r"
+    run orchard-7 of pipeline orchard: Queued
+      other runs come first
+      waits in the group deploy-main at position 2, held by run orchard-5
+      what to do: wait for its end, or stop it: `rustci cancel orchard-5`
+    ");
+}
+
+#[test]
 fn a_run_that_goes_well_has_nothing_to_tell() {
     let mut going = job("pick", JobState::Running, "Running", "");
     going.start_time = None;

@@ -11,6 +11,7 @@ pub fn text(explanation: &Explanation) -> String {
         pipeline,
         state,
         message,
+        concurrency,
         remedy,
         jobs,
         skipped,
@@ -23,6 +24,16 @@ pub fn text(explanation: &Explanation) -> String {
     };
     let mut text = format!("run {run}{of}: {state}\n");
     indented(&mut text, message);
+    if let Some(queue) = concurrency {
+        let position = queue.position.map(|at| format!(" at position {at}"));
+        let holder = queue
+            .holder
+            .as_ref()
+            .map(|run| format!(", held by run {run}"));
+        let (position, holder) = (position.unwrap_or_default(), holder.unwrap_or_default());
+        let said = format!("waits in the group {}{position}{holder}", queue.group);
+        indented(&mut text, &said);
+    }
     advice(&mut text, remedy);
     jobs.iter().for_each(|explained| job(&mut text, explained));
     for (why, names) in [

@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 
 use super::{Finding, Report, Rule, render};
 
+/// Where the schema of a log stands.
+const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/\
+                      sarif-schema-2.1.0.json";
 /// The checks with a sentence each, in the order of their index.
 const RULES: [(Rule, &str, &str); 5] = [
     (Rule::File, "file", "The file can be read."),
@@ -37,7 +40,7 @@ pub fn sarif(report: &Report) -> String {
         .map(|(_, id, text)| json!({"id": id, "shortDescription": {"text": text}}))
         .collect();
     let log = json!({
-        "$schema": "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json",
+        "$schema": SCHEMA,
         "version": "2.1.0",
         "runs": [{
             "tool": {"driver": {

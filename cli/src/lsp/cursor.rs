@@ -362,7 +362,8 @@ mod tests {
 
     #[test]
     fn no_text_whatever_makes_it_panic() {
-        let text = "spec:\n  jobs: [{a: 'x', \"ü\": 🌲}, - ]\n - {\n: |\n  -\n- - a: >\n '\": {[";
+        let text = "spec:\n  jobs: [{a: 'x', \"ü\": 🌲}, - ]\n - {\n: |\n  -\n- - a: >\n \
+                    '\": {[";
         for (end, _) in text.char_indices() {
             for (start, _) in text[..end].char_indices() {
                 find(&text[start..end]);

@@ -1,7 +1,7 @@
 //! The plan of a pipeline as a value: its jobs, each with the wave in which it can start.
 //! Must not know how it is printed.
 
-use crds::{Job, Matrix, NamedValue, ParamValue};
+use crds::{Concurrency, Job, Matrix, NamedValue, ParamValue};
 use planner::matrix::combinations;
 use planner::params::plain;
 use planner::run::Settings;
@@ -21,6 +21,9 @@ pub(super) struct Planned {
     pub(super) params: Vec<NamedValue<ParamValue>>,
     /// Longest time for the jobs of the run, `finally` not counted.
     pub(super) timeout: String,
+    /// Runs that must not run at the same time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) concurrency: Option<Concurrency>,
     /// Number of waves before `finally`.
     pub(super) waves: usize,
     /// The jobs in the order of the file, then the `finally` jobs.
@@ -104,6 +107,7 @@ impl Planned {
             pipeline: pipeline.to_owned(),
             params: params.to_vec(),
             timeout: timeout.unwrap_or_else(|| duration::format(Settings::default().run_timeout)),
+            concurrency: spec.concurrency.clone(),
             waves: last,
             jobs: jobs.chain(finally).collect(),
         }

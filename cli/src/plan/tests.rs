@@ -13,9 +13,13 @@ spec:
     - {name: fruit, default: "red apple"}
     - {name: baskets, type: integer}
   timeout: 2h
+  concurrency: {group: "orchard-${{ params.fruit }}"}
   jobs:
     - {name: press, needs: [pick, wash], runner: cellar, steps: [{name: squeeze, run: a}]}
-    - {name: pick, image: ladder, timeout: 20m, steps: [{name: climb, run: a}, {name: grab, run: b}]}
+    - name: pick
+      image: ladder
+      timeout: 20m
+      steps: [{name: climb, run: a}, {name: grab, run: b}]
     - {name: wash, image: tub, needs: [pick], steps: [{name: rinse, run: a}]}
   finally:
     - {name: sweep, image: broom, steps: [{name: all, run: a}]}
@@ -46,6 +50,7 @@ fn shown(output: PlanOutput) -> String {
 fn the_text_has_the_jobs_by_waves_and_finally_last() {
     insta::assert_snapshot!(shown(PlanOutput::Text), @r#"
     pipeline orchard: 3 jobs in 3 waves, 1 finally job in the end, at most 2h
+      concurrency group orchard-${{ params.fruit }}, Queue
       fruit = "red apple"
       baskets = 3
 
@@ -201,7 +206,9 @@ fn the_values_of_a_run_in_the_file_count_and_the_command_line_wins() {
 apiVersion: rustci.dev/v1alpha1
 kind: PipelineRun
 metadata: {name: harvest}
-spec: {pipelineRef: {name: orchard}, params: [{name: baskets, value: 7}, {name: fruit, value: pear}]}
+spec:
+  pipelineRef: {name: orchard}
+  params: [{name: baskets, value: 7}, {name: fruit, value: pear}]
 ";
     let text = plan_of(
         &format!("{PIPELINE}{run}"),

@@ -1,7 +1,7 @@
 //! Writes a plan for people.
 //! Must not leave out a job.
 
-use crds::ParamValue;
+use crds::{Concurrency, ParamValue};
 
 use super::planned::{Planned, PlannedJob, PlannedMatrix};
 use crate::output::table;
@@ -20,6 +20,9 @@ pub(super) fn text(planned: &Planned) -> String {
         count(planned.waves, "wave"),
         planned.timeout,
     );
+    if let Some(Concurrency { group, policy, .. }) = &planned.concurrency {
+        text.push_str(&format!("  concurrency group {group}, {policy:?}\n"));
+    }
     for param in &planned.params {
         text.push_str(&format!("  {} = {}\n", param.name, value(&param.value)));
     }
