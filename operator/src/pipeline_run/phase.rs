@@ -35,7 +35,10 @@ pub fn place_phase(pod: &Pod) -> PlacePhase {
             .metadata
             .deletion_grace_period_seconds
             .unwrap_or_default();
-        let (reason, message) = disruption(pod);
+        let (reason, mut message) = disruption(pod);
+        if reason.is_empty() {
+            message = node(pod).unwrap_or_default();
+        }
         let since = deletion.0 - SignedDuration::from_secs(grace);
         return PlacePhase::Deleting {
             since,
@@ -177,10 +180,14 @@ pub fn disruption(pod: &Pod) -> (String, String) {
     let Some((reason, message)) = by_pod.or(by_condition) else {
         return (String::new(), String::new());
     };
-    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
-    let node = node.map(|node| format!("node `{node}`"));
-    let parts: Vec<_> = node.into_iter().chain(message.cloned()).collect();
+    let parts: Vec<_> = node(pod).into_iter().chain(message.cloned()).collect();
     (reason.clone(), parts.join(": "))
+}
+
+/// The pod's node in words, once it has one.
+fn node(pod: &Pod) -> Option<String> {
+    let name = pod.spec.as_ref()?.node_name.as_ref()?;
+    Some(format!("node `{name}`"))
 }
 
 fn condition<'a>(status: &'a PodStatus, type_: &str) -> Option<&'a PodCondition> {
@@ -331,6 +338,21 @@ mod tests {
                 since: at("2026-01-01T10:00:00Z"),
                 reason: "EvictionByEvictionAPI".to_owned(),
                 message: "node `yew`: drain".to_owned(),
+            }
+        );
+    }
+
+    #[test]
+    fn a_pod_that_somebody_deletes_tells_its_node() {
+        let pod = json!({
+            "metadata": {"deletionTimestamp": "2026-01-01T10:00:30Z"},
+            "spec": {"nodeName": "yew", "containers": []}, "status": {"phase": "Running"}});
+        assert_eq!(
+            place_phase(&serde_json::from_value(pod).unwrap()),
+            PlacePhase::Deleting {
+                since: at("2026-01-01T10:00:30Z"),
+                reason: String::new(),
+                message: "node `yew`".to_owned(),
             }
         );
     }

@@ -118,7 +118,7 @@ pub enum PlacePhase {
         since: Timestamp,
         /// Reason of the pod's `DisruptionTarget` condition or `status.reason`, else empty.
         reason: String,
-        /// Message of the same, else empty.
+        /// Message of the same, or where the pod is.
         message: String,
     },
     /// The caller knows that it was there and that it is not any more.

@@ -108,11 +108,11 @@ pub(super) fn judge(attempt: &Attempt<'_>) -> Judgement {
 fn never_gone(reason: &str, message: &str) -> Ending {
     match cause(reason) {
         Some(_) => interrupted(reason, message),
-        None => Ending::failed(
-            JobReason::NodeLost,
-            FailureClass::NodeLost,
-            "its pod is being deleted and its node does not confirm it",
-        ),
+        None => {
+            let text = "its pod is being deleted and its node does not confirm it";
+            let text = format!("{text}{}", colon(message));
+            Ending::failed(JobReason::NodeLost, FailureClass::NodeLost, text)
+        }
     }
 }
 

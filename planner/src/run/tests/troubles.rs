@@ -118,11 +118,11 @@ fn every_trouble_with_a_place_ends_in_time_with_its_class_and_message() {
     assert_snapshot!(stuck(|world| PlacePhase::Deleting {
         since: world.now,
         reason: String::new(),
-        message: String::new(),
+        message: "node `yew`".to_owned(),
     }), @r"
-    after 120s: build Failed NodeLost NodeLost: its pod is being deleted and its node does not confirm it
+    after 120s: build Failed NodeLost NodeLost: its pod is being deleted and its node does not confirm it: node `yew`
     Succeeded=False InfrastructureFailure
-    0 of 1 job succeeded; job `build` failed: its pod is being deleted and its node does not confirm it
+    0 of 1 job succeeded; job `build` failed: its pod is being deleted and its node does not confirm it: node `yew`
     ");
 }
 
