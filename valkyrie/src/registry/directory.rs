@@ -79,6 +79,12 @@ impl Directory {
         }
     }
 
+    /// Whether a member is there.
+    pub fn contains(&self, service: &str, instance: &str) -> bool {
+        let key = (service.to_owned(), instance.to_owned());
+        self.members.contains_key(&key)
+    }
+
     /// Forgets members that were not renewed; returns their services.
     pub fn expire(&mut self, now: Instant) -> Vec<String> {
         let over = |entry: &mut Entry| entry.until.is_some_and(|until| now >= until);

@@ -126,7 +126,20 @@ impl StaticRegistry {
         for service in inner.directory.expire(now) {
             inner.tell(&service);
         }
-        inner.directory.next_expiry()
+        let Inner {
+            directory,
+            announcements,
+            ..
+        } = &mut *inner;
+        announcements.retain(|(service, instance), _| directory.contains(service, instance));
+        directory.next_expiry()
+    }
+}
+
+#[cfg(test)]
+impl StaticRegistry {
+    pub(super) fn numbered(&self) -> usize {
+        self.inner.lock().announcements.len()
     }
 }
 

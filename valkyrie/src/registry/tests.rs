@@ -204,6 +204,20 @@ mod asynchronous {
         watch.wait_for(|members| !members.is_empty()).await.unwrap();
         assert_eq!(registry.expire(now + secs(5)), None);
         watch.wait_for(Vec::is_empty).await.unwrap();
+        let members: Vec<_> = (0..10).map(|at| member(&at.to_string(), 0)).collect();
+        for member in &members {
+            let ttl = Some(secs(5));
+            registry.insert("hub", member.clone(), ttl, now).unwrap();
+        }
+        registry.expire(now + secs(5));
+        let again = registry.announce("hub", members[0].clone()).await.unwrap();
+        assert_eq!(
+            registry.numbered(),
+            1,
+            "nothing is kept of what has expired"
+        );
+        drop(again);
+        assert_eq!(registry.numbered(), 0);
     }
 
     #[tokio::test]
