@@ -2,6 +2,8 @@
 //! Must not panic but for a broken promise; each returns a number that names the outcome.
 
 mod machines;
+#[cfg(feature = "capability")]
+mod token;
 mod wire;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -59,6 +61,19 @@ pub(crate) const TARGETS: &[Target] = &[
         run: machines::buckets,
         example: || (0..64).collect(),
         short_run: 2000,
+    },
+    Target {
+        name: "append",
+        run: machines::append,
+        example: || (0..=255).rev().collect(),
+        short_run: 2000,
+    },
+    #[cfg(feature = "capability")]
+    Target {
+        name: "token",
+        run: token::token,
+        example: token::example,
+        short_run: 500,
     },
     #[cfg(feature = "identity")]
     Target {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use valkyrie::append::{Piece, Sink, Writer};
 use valkyrie::limits::Rate;
 use valkyrie::qos::TokenBucket;
 use valkyrie::session::{Secret, Sessions, Ticket};
@@ -180,5 +181,74 @@ pub(crate) fn buckets(input: &[u8]) -> u64 {
         size(granted as usize),
         size(refused),
         size(rate.per_sec as usize),
+    ])
+}
+
+/// A log between a writer and a sink, against the bytes that were written: whatever is cut,
+/// repeated, crashed or sent from elsewhere, the store holds a beginning of them.
+pub(crate) fn append(input: &[u8]) -> u64 {
+    const MOST: usize = 64;
+    let (mut written, mut stored) = (Vec::<u8>::new(), Vec::<u8>::new());
+    let mut writer = Writer::default();
+    let mut sink = Sink::new(0, MOST);
+    writer.acknowledged(sink.ack()).unwrap();
+    let mut writing = None;
+    let (mut refused, mut cuts) = (0, 0);
+    for operation in input.chunks_exact(2).take(300) {
+        let (what, a) = (operation[0] % 7, usize::from(operation[1]));
+        match what {
+            0 => {
+                let end = written.len();
+                written.extend((end..end + a % 50).map(|at| at as u8));
+                writer.extend_to(written.len() as u64);
+            }
+            1 | 2 => {
+                if let Some(Piece::Bytes { offset, length }) = writer.next(1 + a % MOST) {
+                    let bytes = &written[offset as usize..][..length];
+                    let taken = sink.chunk(offset, bytes, crc32c::crc32c(bytes));
+                    taken.expect("the sink refused what follows");
+                    writer.sent(length);
+                }
+            }
+            3 => {
+                // A repeated, overlapping or early chunk, perhaps with a broken checksum.
+                let offset = a * written.len() / 256;
+                let bytes = &written[offset..(offset + a % MOST).min(written.len())];
+                let sum = crc32c::crc32c(bytes) ^ u32::from(a % 5 == 0);
+                refused += usize::from(sink.chunk(offset as u64, bytes, sum).is_err());
+            }
+            4 if writing.is_none() => writing = sink.write(),
+            5 => {
+                if let Some(write) = writing.take() {
+                    assert_eq!(write.offset, stored.len() as u64, "a gap, or a byte twice");
+                    stored.extend_from_slice(&write.bytes);
+                    let ack = sink.written(stored.len() as u64);
+                    writer.acknowledged(ack).unwrap();
+                }
+            }
+            6 => {
+                // The stream is cut, or the store crashed in the middle of a write.
+                cuts += 1;
+                writing = None;
+                sink = Sink::new(stored.len() as u64, MOST);
+                writer.reopen();
+                writer.acknowledged(sink.ack()).unwrap();
+            }
+            _ => {}
+        }
+        assert!(
+            written.starts_with(&stored),
+            "other bytes than were written"
+        );
+        assert!(
+            writer.durable() <= stored.len() as u64,
+            "acknowledged, and not stored"
+        );
+    }
+    named([
+        size(written.len()),
+        size(stored.len()),
+        size(refused),
+        size(cuts),
     ])
 }
