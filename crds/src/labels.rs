@@ -13,5 +13,7 @@ pub const ATTEMPT: &str = "rustci.dev/attempt";
 pub const RUNNER: &str = "rustci.dev/runner";
 /// Generation of the Pipeline that a run was started for.
 pub const GENERATION: &str = "rustci.dev/pipeline-generation";
+/// Schedule that a run was started by, as a hash.
+pub const SCHEDULE: &str = "rustci.dev/schedule";
 /// Value of `app.kubernetes.io/managed-by` on everything the operator creates.
 pub const MANAGED_BY: &str = "rustci-operator";

@@ -15,6 +15,7 @@ pub mod pipeline_run;
 pub mod retry;
 mod rule;
 pub mod runner;
+pub mod schedule;
 
 /// API group of every kind here.
 pub const GROUP: &str = "rustci.dev";
@@ -35,3 +36,4 @@ pub use pipeline_run::{
 };
 pub use retry::{Backoff, RaiseMemory, Retry, RetryOn};
 pub use runner::{Executor, Runner, RunnerSpec, RunnerStatus};
+pub use schedule::{Overlap, Schedule, ScheduleStatus};

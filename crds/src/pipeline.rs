@@ -17,6 +17,7 @@ use crate::rule::{
     DURATION, FINALLY_NAMES, FINALLY_WITHOUT_NEEDS, IDENTIFIER, MAX_DURATION, MAX_ENV, MAX_FINALLY,
     MAX_IDENTIFIER, MAX_JOBS, MAX_PARAMS, NEEDS_BOUNDED, NEEDS_EXIST, rules,
 };
+use crate::schedule::{Schedule, ScheduleStatus};
 
 /// A pipeline: jobs that run in pods, in the order that their `needs` give.
 #[derive(Clone, CustomResource, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -181,6 +182,10 @@ pub struct Triggers {
     /// Starts a run for each new generation of the pipeline's spec.
     #[serde(default)]
     pub apply: bool,
+    /// Starts runs at fixed times.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub schedule: Vec<Schedule>,
 }
 
 /// How many finished runs are kept, and for how long. What comes first counts.
@@ -221,4 +226,7 @@ pub struct PipelineStatus {
     /// Newest generation for which `triggers.apply` started a run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_applied_generation: Option<i64>,
+    /// How far each schedule is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedules: Vec<ScheduleStatus>,
 }

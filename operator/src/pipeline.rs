@@ -1,4 +1,4 @@
-//! The controller of pipelines: starts runs for new generations, prunes old ones, says if it is valid.
+//! The controller of pipelines: starts runs by their triggers, prunes old ones, says if it is valid.
 //! Must not decide anything: the planner does.
 
 use std::sync::Arc;
@@ -72,13 +72,13 @@ pub async fn reconcile(
         now,
     );
     let PipelinePlan {
-        create_run,
+        create_runs,
         delete_runs,
         status,
         recheck,
     } = plan;
-    if let Some(run) = create_run {
-        // The status says that the generation has its run, so it waits for that.
+    for run in create_runs {
+        // The status says that the run was started, so it waits for that.
         create(pipeline, run, context).await?;
     }
     let deleted = delete(pipeline, &delete_runs, context).await;

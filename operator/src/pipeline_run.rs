@@ -172,7 +172,11 @@ impl Context {
     }
 }
 
+/// So that a schedule's time is kept, however far away it is.
+const MOST_JITTER: Duration = Duration::from_secs(1);
+
 /// A little later than asked for, so that many runs do not come back together.
 pub(crate) fn jittered(wait: Duration) -> Duration {
-    wait + wait.mul_f64(rand::random::<f64>() * 0.1) + Duration::from_millis(1)
+    let most = (wait / 10).min(MOST_JITTER);
+    wait + most.mul_f64(rand::random::<f64>()) + Duration::from_millis(1)
 }

@@ -13,4 +13,5 @@ pub mod pipeline;
 pub mod pool;
 pub mod quantity;
 pub mod run;
+mod schedule;
 pub mod validate;

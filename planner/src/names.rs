@@ -29,6 +29,18 @@ pub fn applied_run(pipeline: &str, generation: i64) -> String {
     format!("{head}-{hash}{suffix}")
 }
 
+/// Tells the schedules of a pipeline apart: fit for a label's value.
+pub fn schedule(cron: &str, time_zone: Option<&str>) -> String {
+    hash([cron, time_zone.unwrap_or_default()])
+}
+
+/// Name of the run that a schedule starts at a time, in minutes since 1970.
+pub fn scheduled_run(pipeline: &str, schedule: &str, minute: i64) -> String {
+    let suffix = format!("-{minute}-{schedule}");
+    let head = label(pipeline, MAX_LABEL - suffix.len());
+    format!("{head}{suffix}")
+}
+
 /// Name of one job of a matrix: `JOB.VALUE_VALUE`, at most 63 characters, fit for a label's value.
 /// Names of plain jobs hold no dot, so none is taken. What cannot be shown is told apart by a hash.
 pub fn matrix_job<'a>(job: &'a str, values: impl Iterator<Item = &'a str> + Clone) -> String {
@@ -230,6 +242,15 @@ mod tests {
         let long = "p".repeat(253);
         assert!(is_label(&applied_run(&long, i64::MAX)));
         assert_ne!(applied_run(&long, 1), applied_run(&format!("{long}q"), 1));
+    }
+
+    #[test]
+    fn the_run_of_a_schedule_is_named_after_pipeline_time_and_schedule() {
+        let id = schedule("0 3 * * *", None);
+        assert_ne!(id, schedule("0 3 * * *", Some("Europe/Berlin")));
+        let name = scheduled_run(&"p".repeat(253), &id, i64::MAX / 60);
+        assert!(is_label(&name), "{name}");
+        assert_ne!(scheduled_run("p", &id, 1), scheduled_run("p", &id, 2));
     }
 
     #[test]

@@ -1,5 +1,7 @@
-//! Plans one Pipeline: runs for new generations, retention, conditions.
+//! Plans one Pipeline: runs for new generations and fixed times, retention, conditions.
 //! Must not plan runs themselves.
+
+mod scheduled;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,12 +37,12 @@ pub struct ObservedPipeline<'a> {
 /// What to do next for a Pipeline.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PipelinePlan {
-    /// The run to create, with a derived name and its labels; the caller adds the owner reference.
-    /// One that is there already is as good as created.
-    pub create_run: Option<PipelineRun>,
+    /// The runs to create, with derived names and their labels; the caller adds the owner
+    /// reference. One that is there already is as good as created.
+    pub create_runs: Vec<PipelineRun>,
     /// Names of the finished runs to delete.
     pub delete_runs: Vec<String>,
-    /// The whole new status; to be written only after `create_run` is done.
+    /// The whole new status; to be written only after `create_runs` is done.
     pub status: PipelineStatus,
     /// When to look again at the latest, without a change.
     pub recheck: Option<Duration>,
@@ -51,9 +53,9 @@ pub fn plan(observed: &ObservedPipeline<'_>, now: Timestamp) -> PipelinePlan {
     let ObservedPipeline { pipeline, runs } = *observed;
     let mut status = pipeline.status.clone().unwrap_or_default();
     if pipeline.metadata.deletion_timestamp.is_some() {
-        let (create_run, delete_runs, recheck) = (None, Vec::new(), None);
+        let (create_runs, delete_runs, recheck) = (Vec::new(), Vec::new(), None);
         return PipelinePlan {
-            create_run,
+            create_runs,
             delete_runs,
             status,
             recheck,
@@ -62,18 +64,23 @@ pub fn plan(observed: &ObservedPipeline<'_>, now: Timestamp) -> PipelinePlan {
     let valid = validate_pipeline(&pipeline.spec);
     status.observed_generation = pipeline.metadata.generation;
     set_conditions(pipeline, &mut status, &valid, now);
-    let create_run = valid
-        .as_ref()
-        .ok()
-        .and_then(|_| applied_run(pipeline, &mut status, runs));
-    status.last_run = match &create_run {
+    let mut create_runs = Vec::new();
+    let mut next_start = None;
+    if let Ok(valid) = &valid {
+        create_runs.extend(applied_run(pipeline, &mut status, runs));
+        let scheduled = scheduled::plan(pipeline, &mut status, runs, &valid.schedules, now);
+        create_runs.extend(scheduled.runs);
+        next_start = scheduled.next;
+    }
+    status.last_run = match create_runs.last() {
         Some(run) => run.metadata.name.clone(),
         None => newest(runs).or(status.last_run),
     };
     let ttl = valid.as_ref().ok().and_then(|valid| valid.retention_ttl);
-    let (delete_runs, recheck) = prune(pipeline, runs, ttl, now);
+    let (delete_runs, next_prune) = prune(pipeline, runs, ttl, now);
+    let recheck = [next_prune, next_start].into_iter().flatten().min();
     PipelinePlan {
-        create_run,
+        create_runs,
         delete_runs,
         status,
         recheck,
@@ -136,15 +143,26 @@ fn applied_run(
     {
         return None;
     }
+    let generation = (labels::GENERATION, generation.to_string());
+    Some(triggered_run(pipeline, name, generation))
+}
+
+/// A run that a trigger starts.
+fn triggered_run(
+    pipeline: &Pipeline,
+    name: String,
+    trigger: (&'static str, String),
+) -> PipelineRun {
+    let pipeline_name = pipeline.metadata.name.clone().unwrap_or_default();
     let labels = [
         (labels::PIPELINE, pipeline_name.clone()),
-        (labels::GENERATION, generation.to_string()),
+        trigger,
         (
             "app.kubernetes.io/managed-by",
             labels::MANAGED_BY.to_owned(),
         ),
     ];
-    Some(PipelineRun {
+    PipelineRun {
         metadata: ObjectMeta {
             name: Some(name),
             namespace: pipeline.metadata.namespace.clone(),
@@ -158,7 +176,7 @@ fn applied_run(
             ..PipelineRunSpec::default()
         },
         status: None,
-    })
+    }
 }
 
 fn newest(runs: &[&PipelineRun]) -> Option<String> {

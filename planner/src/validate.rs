@@ -18,6 +18,7 @@ pub(crate) use self::checker::limit;
 use crate::expression::{Condition, Items, Template, Uses};
 use crate::graph::Graph;
 use crate::matrix::Combination;
+use crate::schedule::ValidSchedule;
 
 /// One mistake in a spec.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -56,6 +57,7 @@ pub struct ValidPipeline {
     /// The jobs, then the `finally` jobs.
     pub(crate) jobs: Vec<ValidJob>,
     pub(crate) concurrency: Option<ValidConcurrency>,
+    pub(crate) schedules: Vec<ValidSchedule>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) retention_ttl: Option<Duration>,
 }

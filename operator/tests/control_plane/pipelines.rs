@@ -10,6 +10,28 @@ use crate::agent::run_to_end;
 use crate::bench::{Bench, condition, job};
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_says_when_it_starts_the_next_run() {
+    let bench = Bench::new("schedule").await;
+    let _operator = bench.operator(&[]).await;
+    let spec = json!({
+        "triggers": {"schedule": [{"cron": "0 3 * * *", "timeZone": "Europe/Berlin"}]},
+        "jobs": [job("only", &[], "true")]});
+    bench
+        .create::<Pipeline>(json!({"metadata": {"name": "nightly"}, "spec": spec}))
+        .await;
+    let knows_next = |pipeline: &Pipeline| {
+        let mut schedules = pipeline.status.iter().flat_map(|status| &status.schedules);
+        schedules.any(|schedule| schedule.next_time.is_some())
+    };
+    let pipeline: Pipeline = bench.wait("nightly", "scheduled", knows_next).await;
+    let status = pipeline.status.unwrap();
+    let next = status.schedules[0].next_time.as_ref().unwrap().0;
+    let handled = status.schedules[0].handled_time.0;
+    assert!(next > handled && next.duration_since(handled).as_hours() <= 25);
+    assert_eq!(status.last_run, None, "nothing is started before its time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn each_new_generation_of_an_applied_pipeline_starts_one_run() {
     let bench = Bench::new("apply").await;
     let operator = bench.operator(&[]).await;

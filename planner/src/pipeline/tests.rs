@@ -23,7 +23,10 @@ fn pipeline(generation: i64) -> Pipeline {
     };
     let spec = crds::PipelineSpec {
         jobs: vec![job],
-        triggers: Some(Triggers { apply: true }),
+        triggers: Some(Triggers {
+            apply: true,
+            ..Triggers::default()
+        }),
         ..Default::default()
     };
     let mut pipeline = Pipeline::new("nightly", spec);
@@ -65,7 +68,7 @@ fn plan_of(pipeline: &Pipeline, runs: &[PipelineRun], now: i64) -> PipelinePlan 
 fn each_generation_gets_one_run() {
     let mut object = pipeline(3);
     let first = plan_of(&object, &[], 0);
-    let run = first.create_run.clone().unwrap();
+    let run = first.create_runs[0].clone();
     assert_eq!(run.metadata.name.as_deref(), Some("nightly-g3"));
     assert_eq!(run.spec.pipeline_ref.as_ref().unwrap().name, "nightly");
     assert_eq!(
@@ -77,25 +80,25 @@ fn each_generation_gets_one_run() {
 
     // The status was not written: the run is there and is not made again.
     assert_eq!(
-        plan_of(&object, std::slice::from_ref(&run), 1).create_run,
-        None
+        plan_of(&object, std::slice::from_ref(&run), 1).create_runs,
+        []
     );
     // The status was written and the run was deleted since.
     object.status = Some(first.status);
-    assert_eq!(plan_of(&object, &[], 2).create_run, None);
+    assert_eq!(plan_of(&object, &[], 2).create_runs, []);
 
     object.metadata.generation = Some(4);
-    let next = plan_of(&object, &[run], 3).create_run.unwrap();
+    let next = plan_of(&object, &[run], 3).create_runs[0].clone();
     assert_eq!(next.metadata.name.as_deref(), Some("nightly-g4"));
 }
 
 #[test]
 fn without_the_trigger_nothing_starts_by_itself() {
     let mut object = pipeline(1);
-    object.spec.triggers = Some(Triggers { apply: false });
-    assert_eq!(plan_of(&object, &[], 0).create_run, None);
+    object.spec.triggers = Some(Triggers::default());
+    assert_eq!(plan_of(&object, &[], 0).create_runs, []);
     object.spec.triggers = None;
-    assert_eq!(plan_of(&object, &[], 0).create_run, None);
+    assert_eq!(plan_of(&object, &[], 0).create_runs, []);
 }
 
 #[test]
@@ -103,7 +106,7 @@ fn a_pipeline_with_mistakes_starts_nothing_and_says_them() {
     let mut object = pipeline(1);
     object.spec.jobs[0].needs = vec!["k".to_owned()];
     let plan = plan_of(&object, &[], 0);
-    assert_eq!(plan.create_run, None);
+    assert_eq!(plan.create_runs, []);
     assert_eq!(plan.status.last_applied_generation, None);
     let ready = plan
         .status
@@ -132,7 +135,7 @@ fn a_pipeline_with_mistakes_starts_nothing_and_says_them() {
     object.spec.jobs[0].needs.clear();
     object.metadata.generation = Some(2);
     object.status = Some(plan.status);
-    assert!(plan_of(&object, &[], 5).create_run.is_some());
+    assert!(plan_of(&object, &[], 5).create_runs.len() == 1);
 }
 
 #[test]
@@ -207,4 +210,88 @@ fn the_time_of_a_condition_changes_only_with_its_status() {
     );
     conditions::upsert(&mut list, condition("False", 9));
     assert_eq!(list[0].last_transition_time.0, at(9));
+}
+
+/// A pipeline with one schedule at every full hour; 1,800,000,000 is one.
+fn scheduled(overlap: crds::Overlap) -> Pipeline {
+    let mut object = pipeline(1);
+    object.spec.triggers = Some(Triggers {
+        schedule: vec![crds::Schedule {
+            cron: "0 * * * *".to_owned(),
+            overlap,
+            ..crds::Schedule::default()
+        }],
+        ..Triggers::default()
+    });
+    object
+}
+
+/// Plans, and keeps the status as the operator does.
+fn step(object: &mut Pipeline, runs: &[PipelineRun], now: i64) -> Vec<PipelineRun> {
+    let plan = plan_of(object, runs, now);
+    object.status = Some(plan.status);
+    plan.create_runs
+}
+
+#[test]
+fn a_schedule_starts_one_run_at_each_of_its_times() {
+    let mut object = scheduled(crds::Overlap::Allow);
+    assert_eq!(
+        step(&mut object, &[], 30),
+        [],
+        "the time before it came does not count"
+    );
+    let plan = plan_of(&object, &[], 60);
+    assert_eq!(plan.recheck.map(|wait| wait.as_secs()), Some(3540));
+    let first = step(&mut object, &[], 3600);
+    assert_eq!(first.len(), 1);
+    assert_eq!(step(&mut object, &first, 3601), [], "once for each time");
+    let second = step(&mut object, &first, 7203);
+    assert_ne!(first[0].metadata.name, second[0].metadata.name);
+    let status = object.status.clone().unwrap();
+    assert_eq!(status.schedules[0].handled_time.0, at(7200));
+    assert_eq!(
+        status.schedules[0].next_time.as_ref().map(|time| time.0),
+        Some(at(10_800))
+    );
+    assert_eq!(status.last_run, second[0].metadata.name);
+}
+
+#[test]
+fn of_missed_times_only_the_last_counts_and_only_within_its_deadline() {
+    let mut object = scheduled(crds::Overlap::Allow);
+    step(&mut object, &[], 30);
+    assert_eq!(step(&mut object, &[], 5 * 3600 + 599).len(), 1);
+    assert_eq!(
+        step(&mut object, &[], 7 * 3600 + 601),
+        [],
+        "more than ten minutes late"
+    );
+    assert_eq!(step(&mut object, &[], 8 * 3600).len(), 1);
+}
+
+#[test]
+fn a_forbidden_overlap_leaves_the_time_out() {
+    let mut object = scheduled(crds::Overlap::Forbid);
+    step(&mut object, &[], 30);
+    let runs = step(&mut object, &[], 3600);
+    assert_eq!(step(&mut object, &runs, 7200), []);
+    let mut ended = runs[0].clone();
+    ended.status = finished("x", true, 7300).status;
+    assert_eq!(
+        step(&mut object, &[ended], 7400),
+        [],
+        "a time that was left out stays so"
+    );
+    assert_eq!(step(&mut object, &[], 10_800).len(), 1);
+}
+
+#[test]
+fn a_schedule_that_changes_starts_anew() {
+    let mut object = scheduled(crds::Overlap::Allow);
+    step(&mut object, &[], 30);
+    object.spec.triggers.as_mut().unwrap().schedule[0].cron = "30 * * * *".to_owned();
+    assert_eq!(step(&mut object, &[], 3600), []);
+    assert_eq!(step(&mut object, &[], 5400).len(), 1);
+    assert_eq!(object.status.unwrap().schedules.len(), 1);
 }

@@ -32,6 +32,9 @@ pub(crate) mod limit {
     pub(crate) const CONDITION: usize = 1_024;
     pub(crate) const RETRIES: u32 = 10;
     pub(crate) const GROUP: usize = 512;
+    pub(crate) const SCHEDULES: usize = 16;
+    pub(crate) const CRON: usize = 128;
+    pub(crate) const ZONE: usize = 64;
     pub(crate) const AXES: usize = 8;
     pub(crate) const MATRIX: usize = 256;
     /// Jobs of a run, each job of a matrix counted.

@@ -2,8 +2,9 @@
 //! Must not look into single jobs: that is the part of `job`.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
-use crds::{Concurrency, Job, Param, PipelineSpec};
+use crds::{Concurrency, Job, Param, PipelineSpec, Schedule, Triggers};
 
 use super::checker::{Checker, limit};
 use super::{Problem, ValidConcurrency, ValidJob, ValidPipeline, job};
@@ -11,12 +12,13 @@ use crate::expression::{JobTable, Scope, ScopeJob, Template, Type};
 use crate::graph::{Cycle, Graph};
 use crate::names::nearest;
 use crate::params;
+use crate::schedule::ValidSchedule;
 
 /// Checks a pipeline that stands at `path`.
 pub(super) fn validate(spec: &PipelineSpec, path: &str) -> Result<ValidPipeline, Vec<Problem>> {
     let mut check = Checker::default();
     declared_params(&mut check, &format!("{path}.params"), &spec.params);
-    triggers(&mut check, path, spec);
+    let schedules = triggers(&mut check, path, spec);
     let timeout = check.duration(&format!("{path}.timeout"), spec.timeout.as_deref());
     job_lists(&mut check, path, spec);
     let graph = needs(&mut check, &format!("{path}.jobs"), &spec.jobs);
@@ -70,6 +72,7 @@ pub(super) fn validate(spec: &PipelineSpec, path: &str) -> Result<ValidPipeline,
             .collect(),
         jobs,
         concurrency,
+        schedules,
         timeout,
         retention_ttl,
     })
@@ -122,19 +125,48 @@ fn declared_params(check: &mut Checker, path: &str, declared: &[Param]) {
     }
 }
 
-fn triggers(check: &mut Checker, path: &str, spec: &PipelineSpec) {
-    if !spec
-        .triggers
-        .as_ref()
-        .is_some_and(|triggers| triggers.apply)
-    {
-        return;
+/// How late a run may start whose schedule says nothing.
+const STARTING_DEADLINE: Duration = Duration::from_secs(10 * 60);
+
+fn triggers(check: &mut Checker, path: &str, spec: &PipelineSpec) -> Vec<ValidSchedule> {
+    let Some(Triggers { apply, schedule }) = &spec.triggers else {
+        return Vec::new();
+    };
+    let list = format!("{path}.triggers.schedule");
+    check.count(&list, schedule.len(), 0, limit::SCHEDULES);
+    for (is_set, field) in [
+        (*apply, format!("{path}.triggers.apply")),
+        (!schedule.is_empty(), list.clone()),
+    ] {
+        let param = spec.params.iter().find(|param| param.default.is_none());
+        if let Some(param) = param.filter(|_| is_set) {
+            let message = format!("nobody gives a value for the param `{}`", param.name);
+            let remedy = "give each param a default, or remove the trigger";
+            check.add(&field, message, remedy);
+        }
     }
-    if let Some(param) = spec.params.iter().find(|param| param.default.is_none()) {
-        let message = format!("nobody gives a value for the param `{}`", param.name);
-        let remedy = "give each param a default, or set triggers.apply to false";
-        check.add(&format!("{path}.triggers.apply"), message, remedy);
+    let mut valid = Vec::new();
+    for (i, raw) in schedule.iter().enumerate() {
+        let at = format!("{list}[{i}]");
+        check.text(&format!("{at}.cron"), &raw.cron, 1, limit::CRON);
+        check.optional_text(
+            &format!("{at}.timeZone"),
+            raw.time_zone.as_deref(),
+            limit::ZONE,
+        );
+        let deadline = raw.starting_deadline.as_deref();
+        let deadline = check.duration(&format!("{at}.startingDeadline"), deadline);
+        let same =
+            |other: &&Schedule| (&other.cron, &other.time_zone) == (&raw.cron, &raw.time_zone);
+        if schedule[..i].iter().any(|other| same(&other)) {
+            check.add(&at, "the same schedule is there twice", "remove one");
+        }
+        match ValidSchedule::parse(raw, deadline.unwrap_or(STARTING_DEADLINE)) {
+            Ok(schedule) => valid.push(schedule),
+            Err((field, message, remedy)) => check.add(&format!("{at}.{field}"), message, remedy),
+        }
     }
+    valid
 }
 
 fn job_lists(check: &mut Checker, path: &str, spec: &PipelineSpec) {

@@ -215,6 +215,45 @@ fn every_mistake_in_a_matrix_is_named() {
 }
 
 #[test]
+fn every_mistake_in_triggers_and_groups_is_named() {
+    let cases = [
+        "triggers: {schedule: [{cron: '0 3 * *'}]}",
+        "triggers: {schedule: [{cron: '0 3 * * *', timeZone: Europe/Berln, startingDeadline: soon}]}",
+        "triggers: {schedule: [{cron: '0 3 * * *'}, {cron: '0 3 * * *'}]}",
+        "{params: [{name: p}], triggers: {schedule: [{cron: '0 3 * * *'}]}}",
+        "concurrency: {group: '', maxParallel: 0, priority: 2000}",
+        "concurrency: {group: 'x-${{ source.brnch }}${{ jobs.a.result }}'}",
+    ];
+    let found = cases.iter().map(|case| {
+        let job = "[{name: a, image: x, steps: [{name: s, run: 'true'}]}]";
+        let mut value: serde_yaml::Value = serde_yaml::from_str(case).unwrap();
+        value["jobs"] = serde_yaml::from_str(job).unwrap();
+        let spec: PipelineSpec = serde_yaml::from_value(value).unwrap();
+        let problems = validate_pipeline(&spec).err().unwrap_or_default();
+        let lines: Vec<_> = problems.iter().map(Problem::to_string).collect();
+        format!("{case}\n  {}", lines.join("\n  "))
+    });
+    insta::assert_snapshot!(found.collect::<Vec<_>>().join("\n"), @r"
+    triggers: {schedule: [{cron: '0 3 * *'}]}
+      spec.triggers.schedule[0].cron: `0 3 * *` is no time: Invalid pattern: Pattern must have 5 fields when seconds are disallowed; write minute, hour, day of month, month and day of week, such as `0 3 * * *`
+    triggers: {schedule: [{cron: '0 3 * * *', timeZone: Europe/Berln, startingDeadline: soon}]}
+      spec.triggers.schedule[0].startingDeadline: `s` is not expected here; write numbers with the units d, h, m, s, largest first, such as `90s`, `20m`, `1h30m`, `14d`
+      spec.triggers.schedule[0].timeZone: there is no time zone `Europe/Berln`; did you mean `Europe/Berlin`?
+    triggers: {schedule: [{cron: '0 3 * * *'}, {cron: '0 3 * * *'}]}
+      spec.triggers.schedule[1]: the same schedule is there twice; remove one
+    {params: [{name: p}], triggers: {schedule: [{cron: '0 3 * * *'}]}}
+      spec.triggers.schedule: nobody gives a value for the param `p`; give each param a default, or remove the trigger
+    concurrency: {group: '', maxParallel: 0, priority: 2000}
+      spec.concurrency.group: the value is empty; give one, or leave the field out
+      spec.concurrency.maxParallel: the number is out of range; use 1 to 100
+      spec.concurrency.priority: the number is out of range; use -1000 to 1000
+    concurrency: {group: 'x-${{ source.brnch }}${{ jobs.a.result }}'}
+      spec.concurrency.group (column 7): `source` has no field `brnch`; did you mean `branch`?
+      spec.concurrency.group (column 26): `jobs` is not known here: no job has run yet
+    ");
+}
+
+#[test]
 fn every_mistake_in_a_retry_is_named() {
     let cases = [
         "{limit: 0}",
