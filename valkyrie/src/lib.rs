@@ -1,4 +1,4 @@
-//! Valkyrie: sessions with calls and duplex streams over QUIC, under mutual TLS.
+//! Valkyrie: sessions with calls and duplex streams over QUIC, TCP or WebSocket, under mutual TLS.
 //! Must not know what its payloads mean: it carries bytes and authenticates peers.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
