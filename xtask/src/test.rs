@@ -60,7 +60,7 @@ async fn cluster_itself() -> Result<()> {
     let mut command = cargo();
     command.args(["test", "-p", "cluster"]);
     if Cluster::status().await?.kind != Kind::Own {
-        println!("a cluster is given: the tests of this machine's own are left out");
+        say!("a cluster is given: the tests of this machine's own are left out");
         command.args(["--lib", "--test", "control_plane", "--test", "given"]);
     }
     run(&mut command)
