@@ -11,7 +11,7 @@ use anyhow::Result;
 use crate::machine::{self, blocking};
 use crate::state::{Layout, State};
 use crate::users::User;
-use crate::{binaries, containers, given, network, ready};
+use crate::{binaries, containers, given, network, packages, ready};
 
 /// Set to anything, a scoped cluster stays up.
 const KEEP: &str = "RUSTCI_KEEP_CLUSTER";
@@ -185,6 +185,14 @@ impl Cluster {
     pub fn kubectl(&self) -> &Path {
         &self.kubectl
     }
+}
+
+/// Installs the system packages that tests need, unless they are there.
+///
+/// # Errors
+/// When something is missing and there is no apt, or we are not root.
+pub async fn install_packages() -> Result<()> {
+    blocking(packages::ensure).await
 }
 
 /// Builds or finds the programs of the cluster without starting anything; gives their folder.

@@ -26,5 +26,5 @@ mod teardown;
 mod users;
 
 pub use cache::cache_dir;
-pub use cluster::{Cluster, Kind, Status, build_binaries};
+pub use cluster::{Cluster, Kind, Status, build_binaries, install_packages};
 pub use control_plane::ControlPlane;
