@@ -85,7 +85,7 @@ impl Turn<'_> {
         status.failure_class = class;
         status.tolerated = tolerates && state == JobState::Failed;
         status.outputs = outputs;
-        if was_assigned {
+        if was_assigned || state == JobState::Failed {
             status.end_time = end_time;
         }
         for step in &mut status.steps {
@@ -96,7 +96,7 @@ impl Turn<'_> {
                 (ended, _) => ended,
             };
         }
-        if has_failed(status) && was_assigned {
+        if has_failed(status) {
             self.layout.note_failure(job, self.now);
         }
         let status = &self.status.jobs[job];

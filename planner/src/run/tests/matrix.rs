@@ -201,3 +201,18 @@ fn a_matrix_in_finally_runs_after_a_cancel() {
     world.run_job("tell.2");
     assert_eq!(verdict(world.status()), Verdict::Cancelled);
 }
+
+#[test]
+fn a_job_that_cannot_even_start_also_stops_its_matrix() {
+    let yaml = r#"{axes: [{name: v, values: ['{"a": "x"}', '{}']}]}"#;
+    let mut each = with_matrix(job("each", &[]), yaml);
+    each.image = Some("${{ fromJson(matrix.v).a }}".to_owned());
+    let mut world = World::new(pipeline(vec![each], vec![]));
+    world.turn();
+    world.turn();
+    let ends: Vec<_> = (world.status().jobs.iter())
+        .map(|job| job.reason.clone().unwrap_or_default())
+        .collect();
+    assert_eq!(ends, ["FailFast", "ExpressionFailed"]);
+    assert_eq!(verdict(world.status()), Verdict::Failed);
+}
