@@ -11,7 +11,7 @@ use e2e::namespace::TestNamespace;
 use e2e::rustci::{rustci, rustci_in_cluster};
 use tokio::process::{Child, Command};
 
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(900);
 
 fn checkout() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
