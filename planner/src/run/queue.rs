@@ -123,26 +123,34 @@ pub(super) fn admit(turn: &mut Turn<'_>) -> Result<(), Resolved> {
             message: "the run is suspended and has not started".to_owned(),
         });
     }
-    let holders: Vec<_> = rivals(turn).filter(|rival| rival.holds).collect();
-    let name = turn.run_name();
-    let rank = |priority: i32, created, name| (Reverse(priority), created, name);
-    let mine = rank(own.priority, created(turn.observed.run), name.to_owned());
-    let ahead = rivals(turn).filter(|rival| {
-        let priority = rival.concurrency.priority;
-        !rival.holds && rank(priority, rival.created, rival.name.clone()) < mine
-    });
-    let ahead = ahead.count();
-    let room = (own.max_parallel as usize).saturating_sub(holders.len());
-    let holder = holders.iter().map(|rival| rival.name.clone()).min();
-    if room > ahead {
-        turn.status.concurrency = Some(ConcurrencyStatus {
-            position: None,
-            holder: None,
-            ..own
-        });
-        return Ok(());
+    let run = turn.observed.run;
+    let mine = rank(own.priority, created(run), turn.run_name());
+    let is_ahead = |rival: &&Rival| {
+        !rival.holds && rank(rival.concurrency.priority, rival.created, &rival.name) < mine
+    };
+    let ahead = rivals(turn).filter(is_ahead).count();
+    let holders = rivals(turn).filter(|rival| rival.holds).count();
+    let room = (own.max_parallel as usize).saturating_sub(holders);
+    if room <= ahead {
+        return Err(wait(turn, own, ahead + 1));
     }
-    let position = ahead + 1;
+    turn.status.concurrency = Some(ConcurrencyStatus {
+        position: None,
+        holder: None,
+        ..own
+    });
+    Ok(())
+}
+
+/// The order in which waiting runs start: lowest first.
+fn rank(priority: i32, created: Timestamp, name: &str) -> (Reverse<i32>, Timestamp, &str) {
+    (Reverse(priority), created, name)
+}
+
+/// Lets the run wait, and says at which place and for whom.
+fn wait(turn: &mut Turn<'_>, own: ConcurrencyStatus, position: usize) -> Resolved {
+    let holders = rivals(turn).filter(|rival| rival.holds);
+    let holder = holders.map(|rival| rival.name.clone()).min();
     let shown = position <= MAX_SHOWN;
     let place = match shown {
         true => format!("it is number {position} in the queue"),
@@ -160,7 +168,7 @@ pub(super) fn admit(turn: &mut Turn<'_>) -> Result<(), Resolved> {
     });
     turn.is_over(turn.now, LOOK);
     let reason = RunReason::Queued;
-    Err(Resolved::Waiting { reason, message })
+    Resolved::Waiting { reason, message }
 }
 
 /// The newer run that a started run has to give way to.

@@ -134,7 +134,8 @@ impl Turn<'_> {
         let last = self.status.jobs[entry].attempts.last();
         let lost = last.is_some_and(|last| last.failure_class == Some(FailureClass::NodeLost));
         match self.place(entry).map(|place| &place.phase) {
-            // Nobody will confirm that it is gone; the agent stops by itself without the hub.
+            // Nobody will confirm that it is gone: it may run on where it is cut off, and what it
+            // reports then carries a lower fence and is refused.
             Some(PlacePhase::Deleting { .. }) if lost => true,
             Some(PlacePhase::Deleting { since, .. }) => self.is_over(*since, DELETION_LIMIT),
             Some(phase) if phase.is_alive() => {
