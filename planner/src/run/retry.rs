@@ -1,5 +1,5 @@
 //! Tries a job again whose attempt failed, if its failure is one of those that it names.
-//! Must not start an attempt while the one before may still run.
+//! Must not start an attempt while the one before may still run, but for one whose node is lost.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
