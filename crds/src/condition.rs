@@ -7,6 +7,8 @@ pub const SUCCEEDED: &str = "Succeeded";
 pub const COMPLETED: &str = "Completed";
 /// Condition of long-lived kinds.
 pub const READY: &str = "Ready";
+/// Condition of an Approval: True when it counts, False when it does not.
+pub const ACCEPTED: &str = "Accepted";
 /// kstatus: true while the operator works on a change.
 pub const RECONCILING: &str = "Reconciling";
 /// kstatus: true when only a change by a user can help.

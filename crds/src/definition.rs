@@ -6,15 +6,20 @@ use kube_core::CustomResourceExt;
 use serde_json::{Map, Value, json};
 
 use crate::rule::{OBJECT_NAME, rules};
-use crate::{GROUP, Pipeline, PipelineRun, Runner, VERSION};
+use crate::{Approval, GROUP, Pipeline, PipelineRun, Runner, VERSION};
 
 /// The definitions of all kinds. Install these, not what `CustomResourceExt::crd` gives: that one
 /// has number formats and nulls that the API server does not know or want.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    [Pipeline::crd(), PipelineRun::crd(), Runner::crd()]
-        .into_iter()
-        .map(finish)
-        .collect()
+    [
+        Pipeline::crd(),
+        PipelineRun::crd(),
+        Runner::crd(),
+        Approval::crd(),
+    ]
+    .into_iter()
+    .map(finish)
+    .collect()
 }
 
 /// The schema of one kind's objects, as the API server uses it; none for a kind that is not ours.
@@ -88,13 +93,15 @@ fn adapt(schema: &mut Value) {
     }
     if let Some(Value::Object(properties)) = fields.get_mut("properties") {
         properties.values_mut().for_each(adapt);
-        let declared = properties
-            .get_mut("params")
-            .and_then(|params| params.get_mut("items"));
-        if let Some(declared) = declared
-            && declared.pointer("/properties/enum").is_some()
-        {
-            declared["anyOf"] = values_match_type();
+        for list in ["params", "inputs"] {
+            let declared = properties
+                .get_mut(list)
+                .and_then(|list| list.get_mut("items"));
+            if let Some(declared) = declared
+                && declared.pointer("/properties/enum").is_some()
+            {
+                declared["anyOf"] = values_match_type();
+            }
         }
         if let Some(axis) = properties
             .get_mut("axes")

@@ -7,19 +7,24 @@ use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::approval::JobApproval;
 use crate::env::EnvVar;
 use crate::matrix::Matrix;
 use crate::retry::Retry;
+use crate::reuse::{InputValue, JobUse, TemplateUse};
 use crate::rule::{
-    DURATION, IDENTIFIER, JOB_HAS_IMAGE, LABEL, MAX_CONDITION, MAX_DURATION, MAX_ENV,
-    MAX_IDENTIFIER, MAX_LABEL, MAX_NEEDS, MAX_OBJECT_NAME, MAX_OUTPUTS, MAX_STEPS, NOT_ITSELF,
-    rules,
+    DURATION, IDENTIFIER, JOB_HAS_IMAGE, JOB_STEPS_OR_USES, JOB_WITH_USES, LABEL, MAX_CONDITION,
+    MAX_DURATION, MAX_ENV, MAX_IDENTIFIER, MAX_INPUTS, MAX_LABEL, MAX_NEEDS, MAX_OBJECT_NAME,
+    MAX_OUTPUTS, MAX_PARAMS, MAX_STEPS, NOT_ITSELF, STEP_RUN_OR_USES, STEP_WITH_USES,
+    WITH_NEEDS_USES, rules,
 };
 
 /// One job: its steps run in order, in one pod, in one working directory.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = rules(&[JOB_HAS_IMAGE, NOT_ITSELF])))]
+#[schemars(extend("x-kubernetes-validations" = rules(&[
+    JOB_HAS_IMAGE, NOT_ITSELF, JOB_STEPS_OR_USES, JOB_WITH_USES, WITH_NEEDS_USES
+])))]
 pub struct Job {
     /// Name of the job, unique in the pipeline: a lower-case DNS label.
     #[schemars(
@@ -50,6 +55,11 @@ pub struct Job {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_CONDITION))]
     pub when: Option<String>,
+    /// Lets the job wait for a person's approval before it starts; not for `finally` jobs. It is
+    /// asked for once, when the jobs in `needs` have ended and `when` is true: retries do not ask
+    /// again, and a job with a matrix asks once for all of its jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<JobApproval>,
     /// Runs the job once for each combination of values. The jobs are named `JOB.VALUE_VALUE`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matrix: Option<Matrix>,
@@ -73,7 +83,21 @@ pub struct Job {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub working_dir: Option<String>,
-    /// Steps, in the order in which they run.
+    /// Takes the job from another Pipeline, with its steps, outputs and environment:
+    /// `{pipeline: shared, job: test}`. `needs` is always written here; what else is written here
+    /// counts instead of the used job's, but for `env`, which is added to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<JobUse>,
+    /// Values for the params of the Pipeline in `uses`. `${{ }}` expressions in texts are
+    /// evaluated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = MAX_PARAMS),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub with: Vec<InputValue>,
+    /// Steps, in the order in which they run; not together with `uses`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(min = 1, max = MAX_STEPS),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
@@ -101,9 +125,12 @@ pub struct Job {
     pub pod: Option<PodOptions>,
 }
 
-/// One step: a script.
+/// One step: a script, or the steps of a template.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules(&[
+    STEP_RUN_OR_USES, STEP_WITH_USES, WITH_NEEDS_USES
+])))]
 pub struct Step {
     /// Name of the step, unique in the job: a lower-case DNS label.
     #[schemars(
@@ -120,9 +147,22 @@ pub struct Step {
     /// Lets the job go on, and succeed, when this step fails.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub continue_on_error: bool,
-    /// The script, given to the shell as it stands; nothing is replaced in it.
+    /// The script, given to the shell as it stands; nothing is replaced in it. Not together with
+    /// `uses`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(min = 1, max = 65536))]
     pub run: String,
+    /// Runs the steps of a template in this one's place: `{pipeline: shared, template: cargo-test}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<TemplateUse>,
+    /// Values for the inputs of the template in `uses`. `${{ }}` expressions in texts are
+    /// evaluated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = MAX_INPUTS),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub with: Vec<InputValue>,
     /// Environment of this step; wins over the job's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(

@@ -1,6 +1,7 @@
 //! The custom resources of `rustci.dev/v1alpha1`: types, rules and the words of their statuses.
 //! Must not talk to a cluster nor decide anything: types and constants only.
 
+pub mod approval;
 pub mod concurrency;
 pub mod condition;
 pub mod definition;
@@ -13,6 +14,8 @@ pub mod offline;
 pub mod pipeline;
 pub mod pipeline_run;
 pub mod retry;
+pub mod retry_of;
+pub mod reuse;
 mod rule;
 pub mod runner;
 pub mod schedule;
@@ -22,6 +25,9 @@ pub const GROUP: &str = "rustci.dev";
 /// The only served version.
 pub const VERSION: &str = "v1alpha1";
 
+pub use approval::{
+    Approval, ApprovalRequest, ApprovalSpec, ApprovalStatus, Decision, JobApproval,
+};
 pub use concurrency::{Concurrency, ConcurrencyPolicy, ConcurrencyStatus};
 pub use env::{ConfigMapKeyRef, EnvSource, EnvVar, SecretKeyRef};
 pub use job::{Job, JobOutput, PodOptions, Step};
@@ -35,5 +41,7 @@ pub use pipeline_run::{
     StepStatus,
 };
 pub use retry::{Backoff, RaiseMemory, Retry, RetryOn};
+pub use retry_of::{JobOrigin, RetryOf};
+pub use reuse::{InputValue, JobUse, StepTemplate, TemplateUse, UsedPipeline};
 pub use runner::{Executor, Runner, RunnerSpec, RunnerStatus};
 pub use schedule::{Overlap, Schedule, ScheduleStatus};

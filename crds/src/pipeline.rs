@@ -13,9 +13,11 @@ use serde::{Deserialize, Serialize};
 use crate::concurrency::Concurrency;
 use crate::env::EnvVar;
 use crate::job::Job;
+use crate::reuse::StepTemplate;
 use crate::rule::{
-    DURATION, FINALLY_NAMES, FINALLY_WITHOUT_NEEDS, IDENTIFIER, MAX_DURATION, MAX_ENV, MAX_FINALLY,
-    MAX_IDENTIFIER, MAX_JOBS, MAX_PARAMS, NEEDS_BOUNDED, NEEDS_EXIST, rules,
+    DURATION, FINALLY_NAMES, FINALLY_WITHOUT_APPROVAL, FINALLY_WITHOUT_NEEDS, IDENTIFIER,
+    MAX_DURATION, MAX_ENV, MAX_FINALLY, MAX_IDENTIFIER, MAX_JOBS, MAX_PARAMS, MAX_TEMPLATES,
+    NEEDS_BOUNDED, NEEDS_EXIST, rules,
 };
 use crate::schedule::{Schedule, ScheduleStatus};
 
@@ -93,9 +95,16 @@ pub struct PipelineSpec {
     #[serde(default, rename = "finally", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_FINALLY), extend(
         "x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"],
-        "x-kubernetes-validations" = rules(&[FINALLY_WITHOUT_NEEDS])
+        "x-kubernetes-validations" = rules(&[FINALLY_WITHOUT_NEEDS, FINALLY_WITHOUT_APPROVAL])
     ))]
     pub finally_jobs: Vec<Job>,
+    /// Steps with typed inputs that jobs of this Pipeline and of others can use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = MAX_TEMPLATES),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub step_templates: Vec<StepTemplate>,
     /// How many finished runs are kept, and for how long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,

@@ -11,8 +11,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::approval::ApprovalRequest;
 use crate::concurrency::ConcurrencyStatus;
 use crate::pipeline::{ParamValue, PipelineSpec};
+use crate::retry_of::{JobOrigin, RetryOf};
+use crate::reuse::UsedPipeline;
 use crate::rule::{
     CANCEL_STAYS, IDENTIFIER, MAX_IDENTIFIER, MAX_LABEL, MAX_PARAMS, ONE_PIPELINE,
     RUN_KEEPS_FIELDS, RUN_KEEPS_ORDER, RUN_KEEPS_VALUE, rules,
@@ -90,6 +93,10 @@ pub struct PipelineRunSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = rules(&[RUN_KEEPS_VALUE])))]
     pub source: Option<RunSource>,
+    /// The run that has ended and that this one tries again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-kubernetes-validations" = rules(&[RUN_KEEPS_VALUE])))]
+    pub retry_of: Option<RetryOf>,
     /// Starts no further job while true. Running jobs go on.
     #[serde(default)]
     pub suspend: bool,
@@ -117,7 +124,7 @@ fn pipeline_of_run(generator: &mut SchemaGenerator) -> Schema {
 
 /// A copy that was checked when it was made: checking it again would double the cost of each
 /// status write, and field by field ownership would double its size.
-fn snapshot(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn snapshot(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "x-kubernetes-preserve-unknown-fields": true,
@@ -193,6 +200,10 @@ pub struct PipelineRunStatus {
     /// The run's place in its concurrency group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<ConcurrencyStatus>,
+    /// What jobs have asked people for, and the answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["job"]))]
+    pub approvals: Vec<ApprovalRequest>,
     /// The jobs, in the pipeline's order, `finally` jobs last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -214,6 +225,12 @@ pub struct ResolvedPipeline {
     /// The specification, as written.
     #[schemars(schema_with = "snapshot")]
     pub spec: PipelineSpec,
+    /// The other Pipelines that jobs and steps use, as they were when the run started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend(
+        "x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["pipeline"]
+    ))]
+    pub used: Vec<UsedPipeline>,
     /// The parameters' values: the run's, else the defaults.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub params: Vec<NamedValue<ParamValue>>,
@@ -250,6 +267,9 @@ pub struct JobStatus {
     /// Whose fault a failure is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_class: Option<FailureClass>,
+    /// For a job that was taken over from the run that this one retries: where it ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_run: Option<JobOrigin>,
     /// True when the job failed and its `continueOnError` lets the run go on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tolerated: bool,
@@ -379,7 +399,7 @@ pub enum StepState {
 /// Whose fault a failed job is.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 pub enum FailureClass {
-    /// The step itself: a non-zero exit code.
+    /// The step itself: a non-zero exit code; or the person who rejected the job.
     User,
     /// The agent, the pod or the cluster.
     Infrastructure,
@@ -393,7 +413,7 @@ pub enum FailureClass {
     NodeLost,
     /// A quota refused the pod.
     Quota,
-    /// A time limit of step, job or run.
+    /// A time limit of step, job, run or approval.
     Timeout,
     /// Somebody cancelled the run.
     Cancelled,

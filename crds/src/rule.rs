@@ -33,6 +33,18 @@ pub(crate) const MAX_STEPS: usize = 64;
 pub(crate) const MAX_ENV: usize = 64;
 /// Most outputs of a job.
 pub(crate) const MAX_OUTPUTS: usize = 32;
+/// Most users, and most groups, that may approve a job.
+pub(crate) const MAX_SUBJECTS: usize = 32;
+/// Longest name of a user or group.
+pub(crate) const MAX_SUBJECT: usize = 512;
+/// Most groups that a user names in an approval.
+pub(crate) const MAX_USER_GROUPS: usize = 256;
+/// Longest question and answer of an approval.
+pub(crate) const MAX_COMMENT: usize = 512;
+/// Most step templates of a pipeline.
+pub(crate) const MAX_TEMPLATES: usize = 32;
+/// Most inputs, and most environment variables, of a step template.
+pub(crate) const MAX_INPUTS: usize = 32;
 /// Most parameters.
 pub(crate) const MAX_PARAMS: usize = 64;
 /// Longest DNS label, and longest value of a label.
@@ -100,8 +112,40 @@ pub(crate) const ONE_SOURCE: Rule = Rule {
 
 /// A job needs something to run in.
 pub(crate) const JOB_HAS_IMAGE: Rule = Rule {
-    rule: "has(self.image) || has(self.runner)",
+    rule: "has(self.image) || has(self.runner) || has(self.uses)",
     message: "The job has neither image nor runner: set image, or name a Runner that has one.",
+};
+
+/// A job has steps of its own, or those of another one.
+pub(crate) const JOB_STEPS_OR_USES: Rule = Rule {
+    rule: "has(self.steps) != has(self.uses)",
+    message: "Set exactly one of steps and uses.",
+};
+
+/// What belongs to the steps comes with them.
+pub(crate) const JOB_WITH_USES: Rule = Rule {
+    rule: "!has(self.uses) || !(has(self.outputs) || has(self.shell) || has(self.workingDir))",
+    message: "The job uses another one: remove outputs, shell and workingDir, which come with it.",
+};
+
+/// A step is a script, or the steps of a template.
+pub(crate) const STEP_RUN_OR_USES: Rule = Rule {
+    rule: "has(self.run) != has(self.uses)",
+    message: "Set exactly one of run and uses.",
+};
+
+/// What one process has, several do not.
+pub(crate) const STEP_WITH_USES: Rule = Rule {
+    rule: "!has(self.uses) || !(has(self.shell) || has(self.timeout) || \
+           (has(self.continueOnError) && self.continueOnError))",
+    message: "The step uses a template: remove shell, timeout and continueOnError, which are \
+              written in the template.",
+};
+
+/// Values go somewhere.
+pub(crate) const WITH_NEEDS_USES: Rule = Rule {
+    rule: "!has(self.with) || has(self.uses)",
+    message: "There are values in with and nothing that takes them: set uses, or remove with.",
 };
 
 /// The shortest cycle.
@@ -132,6 +176,19 @@ pub(crate) const FINALLY_WITHOUT_NEEDS: Rule = Rule {
               jobs have ended.",
 };
 
+/// `finally` jobs run in any case.
+pub(crate) const FINALLY_WITHOUT_APPROVAL: Rule = Rule {
+    rule: "self.all(j, !has(j.approval))",
+    message: "A finally job asks for approval: remove approval, since finally jobs run in any \
+              case.",
+};
+
+/// An answer is given once.
+pub(crate) const APPROVAL_KEEPS_VALUE: Rule = Rule {
+    rule: "self == oldSelf",
+    message: "An approval cannot change: create another one.",
+};
+
 /// One name space for jobs and `finally` jobs.
 pub(crate) const FINALLY_NAMES: Rule = Rule {
     rule: "!has(self.finally) || self.finally.all(f, !self.jobs.exists(j, j.name == f.name))",
@@ -144,12 +201,19 @@ pub(crate) const ONE_PIPELINE: Rule = Rule {
     message: "Set exactly one of pipelineRef and pipelineSpec.",
 };
 
+/// `failed` or `fromJob`.
+pub(crate) const ONE_START: Rule = Rule {
+    rule: "!(has(self.failed) && self.failed && has(self.fromJob))",
+    message: "Set only one of failed and fromJob: fromJob also runs again what did not succeed.",
+};
+
 /// Fields of a run may not appear nor go.
 pub(crate) const RUN_KEEPS_FIELDS: Rule = Rule {
     rule: "has(self.pipelineRef) == has(oldSelf.pipelineRef) && \
            has(self.pipelineSpec) == has(oldSelf.pipelineSpec) && \
            has(self.params) == has(oldSelf.params) && \
-           has(self.source) == has(oldSelf.source)",
+           has(self.source) == has(oldSelf.source) && \
+           has(self.retryOf) == has(oldSelf.retryOf)",
     message: "The spec of a run cannot change, but for suspend and cancel: create another run.",
 };
 
@@ -162,7 +226,11 @@ pub(crate) const RUN_KEEPS_VALUE: Rule = Rule {
 /// Lists by name compare without order, but the order of steps counts.
 pub(crate) const RUN_KEEPS_ORDER: Rule = Rule {
     rule: "self.jobs.map(j, j.name) == oldSelf.jobs.map(j, j.name) && \
-           self.jobs.map(j, j.steps.map(s, s.name)) == oldSelf.jobs.map(j, j.steps.map(s, s.name))",
+           self.jobs.map(j, has(j.steps) ? j.steps.map(s, s.name) : []) == \
+           oldSelf.jobs.map(j, has(j.steps) ? j.steps.map(s, s.name) : []) && \
+           (!has(self.stepTemplates) || !has(oldSelf.stepTemplates) || \
+           self.stepTemplates.map(t, t.steps.map(s, s.name)) == \
+           oldSelf.stepTemplates.map(t, t.steps.map(s, s.name)))",
     message: "The spec of a run cannot change, but for suspend and cancel: create another run.",
 };
 

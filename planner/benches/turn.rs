@@ -108,6 +108,7 @@ impl Running {
             agents: self.agents.clone(),
             pools: Vec::new(),
             rivals: Vec::new(),
+            approvals: Vec::new(),
             logs: None,
             observing_since: self.now,
             settings: &self.settings,

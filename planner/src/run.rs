@@ -2,6 +2,7 @@
 //! Must not act: the caller applies the plan.
 
 mod advance;
+mod approval;
 mod condition;
 pub(crate) mod conditions;
 mod ending;
@@ -25,8 +26,8 @@ mod urgency;
 mod verdict;
 
 pub use observed::{
-    AgentFact, JobKey, JobOutcome, JobResult, Observed, PipelineFact, PlaceFact, PlacePhase,
-    PoolFact, RefusalKind, Settings, StepFact, StepOutput, StepPhase,
+    AgentFact, ApprovalFact, JobKey, JobOutcome, JobResult, Observed, PipelineFact, PlaceFact,
+    PlacePhase, PoolFact, RefusalKind, Settings, StepFact, StepOutput, StepPhase,
 };
 pub use plan::{
     Action, CancelReason, EnvEntry, EnvFrom, EnvValue, Event, EventType, OfferSpec, PlaceSpec,

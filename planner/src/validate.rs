@@ -1,6 +1,7 @@
 //! Raw specs in, valid ones out: the same verdicts as the API server's rules, and more.
 //! Must not look at anything but the object.
 
+mod approval;
 mod checker;
 mod job;
 mod matrix;
@@ -76,6 +77,7 @@ pub(crate) struct ValidJob {
     pub(crate) is_finally: bool,
     pub(crate) when: Option<Condition>,
     pub(crate) matrix: Option<ValidMatrix>,
+    pub(crate) approval: Option<ValidApproval>,
     pub(crate) retry: Option<ValidRetry>,
     pub(crate) image: Option<Template>,
     pub(crate) working_dir: Option<Template>,
@@ -99,6 +101,13 @@ pub(crate) struct ValidMatrix {
     pub(crate) fixed: Option<Vec<Combination>>,
     pub(crate) max_parallel: Option<usize>,
     pub(crate) fail_fast: bool,
+}
+
+/// What a job asks people for.
+#[derive(Clone, Debug)]
+pub(crate) struct ValidApproval {
+    pub(crate) timeout: Duration,
+    pub(crate) message: Option<Template>,
 }
 
 /// When and how a job is tried again.

@@ -12,7 +12,7 @@ use super::tree::{Content, Key, Node};
 use super::{Problem, Rule};
 
 /// Our kinds, for suggestions.
-const KINDS: [&str; 3] = ["Pipeline", "PipelineRun", "Runner"];
+const KINDS: [&str; 4] = ["Pipeline", "PipelineRun", "Runner", "Approval"];
 
 pub(super) enum Outcome {
     Checked(Vec<Problem>),
@@ -150,9 +150,11 @@ fn planned(kind: &str, object: &Value) -> Vec<validate::Problem> {
         "PipelineRun" => {
             typed::<PipelineRun>(object).map(|run| validate::validate_run(&run.spec).map(drop))
         }
-        _ => {
+        "Runner" => {
             typed::<Runner>(object).map(|runner| validate::validate_runner(&runner.spec).map(drop))
         }
+        // The schema says all of an Approval.
+        _ => None,
     };
     match result {
         Some(Err(problems)) => problems,

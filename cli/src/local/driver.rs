@@ -116,6 +116,7 @@ impl Driver {
                 spec: Some(self.pool.clone()),
             }],
             rivals: Vec::new(),
+            approvals: Vec::new(),
             logs: None,
             observing_since: self.started,
             settings: &self.settings,

@@ -9,7 +9,7 @@ use crds::PipelineRun;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use parking_lot::Mutex;
-use planner::run::{Prepared, RefusalKind};
+use planner::run::{ApprovalFact, Prepared, RefusalKind};
 use tokio::time::Instant;
 
 use crate::caches::is_finished;
@@ -32,6 +32,8 @@ struct RunMemory {
     planned: Option<Arc<PipelineRun>>,
     places: HashMap<String, PlaceMemory>,
     prepared: Arc<Prepared>,
+    /// Answers to jobs that wait for approval, each checked.
+    decisions: Vec<ApprovalFact>,
 }
 
 /// What is known of a pod beside the cache.
@@ -111,6 +113,7 @@ impl Memory {
         self.with(uid, |memory| {
             if is_finished(&run) {
                 memory.prepared = Arc::default();
+                memory.decisions.clear();
             }
             memory.written = Some(Arc::new(run));
             memory.written_at = Some(Instant::now());
@@ -141,6 +144,21 @@ impl Memory {
     pub fn prepared(&self, uid: &str) -> Arc<Prepared> {
         let mut runs = self.runs.lock();
         runs.entry(uid.to_owned()).or_default().prepared.clone()
+    }
+
+    /// Remembers a checked answer; the run's status has it once the run is planned.
+    pub fn decide(&self, uid: &str, decision: ApprovalFact) {
+        self.with(uid, |memory| {
+            memory.decisions.retain(|known| known.name != decision.name);
+            memory.decisions.push(decision);
+        });
+    }
+
+    /// The checked answers to a run's jobs.
+    pub fn decisions(&self, uid: &str) -> Vec<ApprovalFact> {
+        let runs = self.runs.lock();
+        let memory = runs.get(uid);
+        memory.map_or_else(Vec::new, |memory| memory.decisions.clone())
     }
 
     /// What is known of a pod.

@@ -134,6 +134,7 @@ pub(super) fn plan(facts: &Facts, context: &Context, now: Timestamp) -> Plan {
         agents: facts.agents.clone(),
         pools,
         rivals: rivals(facts, context),
+        approvals: context.memory.decisions(&facts.uid),
         logs: Some(context.log_access(&facts.namespace, &facts.uid)),
         observing_since: context.observing_since,
         settings: &context.settings,

@@ -5,6 +5,7 @@ use crds::condition::{COMPLETED, RECONCILING, STALLED, SUCCEEDED};
 use crds::{FailureClass, JobState, JobStatus, PipelineRunStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::approval;
 use super::condition::{has_failed, has_succeeded};
 use super::plan::EventType;
 use super::reason::{RunReason, STOPPING};
@@ -76,6 +77,8 @@ pub(super) fn report_progress(turn: &mut Turn<'_>) {
         }
     } else if turn.observed.run.spec.suspend && !active {
         RunReason::Suspended
+    } else if !active && approval::is_awaited(turn) {
+        RunReason::AwaitingApproval
     } else {
         RunReason::Running
     };

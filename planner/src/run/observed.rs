@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crds::{LogAccess, PipelineRun, PipelineSpec, RunnerSpec};
+use crds::{Decision, LogAccess, PipelineRun, PipelineSpec, RunnerSpec};
 use jiff::Timestamp;
 
 use super::prepared::Prepared;
@@ -28,6 +28,9 @@ pub struct Observed<'a> {
     /// The other runs of the namespace that are in a concurrency group ([`Rival::of`]); none are
     /// needed for a run whose pipeline has no `concurrency`.
     pub rivals: Vec<Rival>,
+    /// Answers to jobs that wait for approval. Whoever gives them has checked that they are by the
+    /// named user, and that this user may approve ([`crate::approval::standing`]).
+    pub approvals: Vec<ApprovalFact>,
     /// How to read this run's logs; put into the status as it stands.
     pub logs: Option<LogAccess>,
     /// Since when the caller watches: start of the process, or of its leadership. An agent's
@@ -248,6 +251,23 @@ pub struct StepOutput {
     pub name: String,
     /// Value.
     pub value: String,
+}
+
+/// One answer to a job that waits for approval.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ApprovalFact {
+    /// Name of the job in the pipeline.
+    pub job: String,
+    /// The answer.
+    pub decision: Decision,
+    /// Who answered.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// Why, in the words of who answered.
+    pub comment: Option<String>,
+    /// Name of the Approval; answers of one moment count in the order of their names.
+    pub name: String,
 }
 
 /// One pool that a job of the run names.

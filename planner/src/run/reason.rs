@@ -34,6 +34,8 @@ reasons! {
         Queued,
         /// The named Pipeline does not exist yet.
         WaitingForPipeline,
+        /// Nothing runs until a person has approved a job.
+        AwaitingApproval,
         /// Cancel was asked for; jobs or `finally` still run.
         Cancelling,
         /// All jobs succeeded.
@@ -66,6 +68,8 @@ reasons! {
         WaitingForJobs,
         /// The run is suspended.
         Suspended,
+        /// A person has to approve it.
+        AwaitingApproval,
         /// As many jobs of its matrix run as may.
         WaitingForMatrix,
         /// An attempt failed, and the next one comes.
@@ -106,6 +110,10 @@ reasons! {
         RunTimedOut,
         /// The run was cancelled.
         Cancelled,
+        /// A person rejected it.
+        Rejected,
+        /// Nobody approved it in time.
+        ApprovalTimedOut,
         /// Its matrix has no combination.
         MatrixEmpty,
         /// Its matrix cannot be built.

@@ -3,6 +3,7 @@
 
 use crds::{FailureClass, JobState, JobStatus, StepState, StepStatus};
 
+use super::approval::{self, Gate};
 use super::condition::{self, has_succeeded, implies_success};
 use super::ending::Ending;
 use super::matrix;
@@ -73,6 +74,25 @@ fn end_pending(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize, ending
     }
 }
 
+/// Ends a job that people did not let start: nothing is to be built on it, so its
+/// `continueOnError`, which is about its steps, does not count.
+fn close_pending(turn: &mut Turn<'_>, job: usize, ending: &Ending) {
+    for entry in pending(turn, job) {
+        turn.close_job(entry, false, ending.clone());
+    }
+}
+
+fn wait_for_approval(turn: &mut Turn<'_>, job: usize, message: &str) {
+    for entry in pending(turn, job) {
+        wait(
+            turn,
+            entry,
+            JobReason::AwaitingApproval,
+            Some(message.to_owned()),
+        );
+    }
+}
+
 fn wait_all(turn: &mut Turn<'_>, job: usize, reason: JobReason) {
     for entry in pending(turn, job) {
         wait(turn, entry, reason, None);
@@ -81,13 +101,18 @@ fn wait_all(turn: &mut Turn<'_>, job: usize, reason: JobReason) {
 
 /// Starts the waiting entries of a job, as many as its matrix lets run at once.
 fn start_all(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize) {
+    if let Err(ending) = matrix::expand(turn, pipeline, job) {
+        return end_pending(turn, pipeline, job, &ending);
+    }
+    match approval::gate(turn, pipeline, job) {
+        Gate::Open => {}
+        Gate::Waits(message) => return wait_for_approval(turn, job, &message),
+        Gate::Closed(ending) => return close_pending(turn, job, &ending),
+    }
     // A cancelled run is to end: suspending does not keep its `finally` jobs.
     let spec = &turn.observed.run.spec;
     if spec.suspend && !spec.cancel {
         return wait_all(turn, job, JobReason::Suspended);
-    }
-    if let Err(ending) = matrix::expand(turn, pipeline, job) {
-        return end_pending(turn, pipeline, job, &ending);
     }
     let most = pipeline.jobs[job]
         .matrix

@@ -112,6 +112,7 @@ fn snapshot(turn: &mut Turn<'_>) -> Result<ResolvedPipeline, Resolved> {
         name: name.to_owned(),
         generation,
         spec: written.clone(),
+        used: Vec::new(),
         params,
     })
 }

@@ -4,6 +4,7 @@
 use crds::{FailureClass, JobState};
 use jiff::Timestamp;
 
+use super::approval;
 use super::conditions;
 use super::ending::Ending;
 use super::plan::{Action, CancelReason};
@@ -139,7 +140,10 @@ fn stop_entry(turn: &mut Turn<'_>, pipeline: &ValidPipeline, entry: usize, stop:
 
 fn decide(turn: &mut Turn<'_>, pipeline: &ValidPipeline) -> Option<Stop> {
     let started = turn.status.start_time.as_ref()?.0;
-    let limit = pipeline.timeout.unwrap_or(turn.settings().run_timeout);
+    // People take their time: only a limit that is written counts it.
+    let limit = pipeline
+        .timeout
+        .unwrap_or_else(|| turn.settings().run_timeout + approval::waits(pipeline));
     let is_timeout = turn.is_over(started, limit);
     let (reason, message) = if turn.observed.run.spec.cancel {
         (RunReason::Cancelled, "the run was cancelled".to_owned())

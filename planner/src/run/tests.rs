@@ -1,6 +1,7 @@
 //! Tests of a run's plan: stories with fixed facts, and a simulation with faults.
 //! Must not test single functions: those are tested beside them.
 
+mod approvals;
 mod conditions;
 mod groups;
 mod matrix;

@@ -68,11 +68,14 @@ fn states(status: &PipelineRunStatus) -> impl Iterator<Item = JobState> {
 
 fn frame(status: &PipelineRunStatus) -> impl PartialEq {
     let conditions = status.conditions.iter();
+    let approvals = status.approvals.iter();
+    let approvals = approvals.map(|request| (request.job.clone(), request.decision));
     (
         status.observed_generation,
         status.pipeline.is_some(),
         status.start_time.is_some(),
         status.completion_time.is_some(),
+        approvals.collect::<Vec<_>>(),
         conditions
             .map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone()))
             .collect::<Vec<_>>(),

@@ -31,6 +31,9 @@ pub(crate) mod limit {
     pub(crate) const SCRIPT: usize = 65_536;
     pub(crate) const CONDITION: usize = 1_024;
     pub(crate) const RETRIES: u32 = 10;
+    pub(crate) const SUBJECTS: usize = 32;
+    pub(crate) const SUBJECT: usize = 512;
+    pub(crate) const COMMENT: usize = 512;
     pub(crate) const GROUP: usize = 512;
     pub(crate) const SCHEDULES: usize = 16;
     pub(crate) const CRON: usize = 128;

@@ -4,7 +4,7 @@
 use crds::{EnvSource, EnvVar, Job, PodOptions, Step};
 
 use super::checker::{Checker, limit};
-use super::{Problem, ValidEnv, ValidEnvValue, ValidJob, ValidStep, matrix, retry};
+use super::{Problem, ValidEnv, ValidEnvValue, ValidJob, ValidStep, approval, matrix, retry};
 use crate::expression::{Condition, Mistake, Scope, Template, Uses};
 
 /// Checks a job and makes it ready to run. Its `when` and axes know nothing of its matrix. `shared`
@@ -46,6 +46,8 @@ pub(super) fn job(
     );
     let field = format!("{path}.when");
     let when = condition(check, &field, &job.when, outer);
+    let field = format!("{path}.approval");
+    let approval = (job.approval.as_ref()).map(|raw| approval::approval(check, &field, raw, outer));
     let own = env(check, &format!("{path}.env"), &job.env, scope);
     let env = merged(shared, &own);
     shell(check, &format!("{path}.shell"), &job.shell);
@@ -79,6 +81,7 @@ pub(super) fn job(
         is_finally: false,
         when,
         matrix,
+        approval,
         retry,
         image,
         working_dir,
@@ -135,6 +138,8 @@ fn step(
         when,
         continue_on_error: _,
         run,
+        uses: _,
+        with: _,
         env: own,
         shell: words,
         working_dir,
@@ -157,7 +162,7 @@ fn step(
 }
 
 /// A text of bounded length with expressions in it.
-fn text(
+pub(super) fn text(
     check: &mut Checker,
     field: &str,
     value: &Option<String>,

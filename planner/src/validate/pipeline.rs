@@ -8,6 +8,7 @@ use crds::{Concurrency, Job, Param, PipelineSpec, Schedule, Triggers};
 
 use super::checker::{Checker, limit};
 use super::{Problem, ValidConcurrency, ValidJob, ValidPipeline, job};
+use crate::duration;
 use crate::expression::{JobTable, Scope, ScopeJob, Template, Type};
 use crate::graph::{Cycle, Graph};
 use crate::names::nearest;
@@ -60,6 +61,7 @@ pub(super) fn validate(spec: &PipelineSpec, path: &str) -> Result<ValidPipeline,
         valid.is_finally = true;
         jobs.push(valid);
     }
+    approvals(&mut check, path, spec, timeout, &jobs);
     run_size(&mut check, &format!("{path}.jobs"), &jobs);
     let retention_ttl = retention(&mut check, &format!("{path}.retention"), spec);
     check.done()?;
@@ -281,6 +283,38 @@ fn concurrency(
     let group = job::or_mistakes(check, &field, Template::parse(group, scope))?;
     let spec = raw.clone();
     Some(ValidConcurrency { spec, group })
+}
+
+/// A `finally` job does not wait for people, and no job waits for them longer than the run may take.
+fn approvals(
+    check: &mut Checker,
+    path: &str,
+    spec: &PipelineSpec,
+    timeout: Option<Duration>,
+    jobs: &[ValidJob],
+) {
+    for (i, job) in spec.finally_jobs.iter().enumerate() {
+        if job.approval.is_some() {
+            let field = format!("{path}.finally[{i}].approval");
+            let remedy = "remove approval: finally jobs run in any case";
+            check.add(&field, "a finally job does not wait for approval", remedy);
+        }
+    }
+    let Some(limit) = timeout else { return };
+    for (i, (job, raw)) in jobs.iter().zip(&spec.jobs).enumerate() {
+        let wait = job.approval.as_ref().map(|approval| approval.timeout);
+        let is_written = (raw.approval.as_ref()).is_some_and(|raw| raw.timeout.is_some());
+        if let Some(wait) = wait.filter(|wait| is_written && *wait > limit) {
+            let (wait, limit) = (duration::format(wait), duration::format(limit));
+            let message = format!("the job waits up to {wait}, and its run may take {limit}");
+            let remedy = "use a shorter time, or raise the pipeline's timeout";
+            check.add(
+                &format!("{path}.jobs[{i}].approval.timeout"),
+                message,
+                remedy,
+            );
+        }
+    }
 }
 
 /// The jobs of a run, those of a matrix whose size is known counted one by one.

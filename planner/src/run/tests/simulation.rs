@@ -126,6 +126,10 @@ fn simulate(seed: u64, with_faults: bool) -> World {
             continue_on_error: with_faults && chance.one_in(6),
             retry: chance.one_in(3).then(|| retry(&mut chance)),
             matrix: chance.one_in(5).then(|| matrix(&mut chance)),
+            approval: chance.one_in(6).then(|| crds::JobApproval {
+                timeout: Some("5m".to_owned()),
+                ..crds::JobApproval::default()
+            }),
             ..job(&format!("j{i}"), &needs)
         }
     });
@@ -201,8 +205,28 @@ impl Simulation {
         assert_eq!(alive, None, "seed {seed}: a place outlives its run");
     }
 
+    /// Somebody answers a job, whether it waits or not.
+    fn people_answer(&mut self) {
+        let decision = match self.with_faults && self.chance.one_in(4) {
+            true => crds::Decision::Reject,
+            false => crds::Decision::Approve,
+        };
+        let name = format!("answer-{}", self.chance.below(1000));
+        self.world.approvals.push(ApprovalFact {
+            job: format!("j{}", self.chance.below(6)),
+            decision,
+            by: "ann".to_owned(),
+            at: self.world.now,
+            comment: None,
+            name,
+        });
+    }
+
     /// One place or agent goes a step further.
     fn happen(&mut self) {
+        if self.chance.one_in(8) {
+            self.people_answer();
+        }
         if self.world.places.is_empty() {
             return;
         }
@@ -388,6 +412,12 @@ impl Simulation {
                     "seed {seed}: too many at once"
                 );
             }
+            let approved = plan.status.approvals.iter().find(|it| it.job == base(job));
+            assert!(
+                raw.is_none_or(|raw| raw.approval.is_none())
+                    || approved.is_some_and(|it| it.decision == Some(crds::Decision::Approve)),
+                "seed {seed}: a job starts that nobody approved"
+            );
             let job = &place.key.job;
             assert!(
                 needs.iter().all(|need| need.is_final()),
@@ -404,6 +434,14 @@ impl Simulation {
                 None => raw.is_none_or(|job| job.needs.iter().all(may_be_built_on)),
             };
             assert!(is_right, "seed {seed}: {job} starts against its condition");
+        }
+        for old in before.iter().flat_map(|status| &status.approvals) {
+            let new = plan.status.approvals.iter().find(|new| new.job == old.job);
+            let new = new.expect("a question stays");
+            assert_eq!(new.since, old.since, "seed {seed}: a job asks twice");
+            if old.decision.is_some() {
+                assert_eq!(new, old, "seed {seed}: an answer changed");
+            }
         }
         for old in before.iter().flat_map(|status| &status.jobs) {
             let Some(new) = jobs.iter().find(|job| job.name == old.name) else {
