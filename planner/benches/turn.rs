@@ -107,6 +107,7 @@ impl Running {
             places: self.places.clone(),
             agents: self.agents.clone(),
             pools: Vec::new(),
+            retried: None,
             rivals: Vec::new(),
             approvals: Vec::new(),
             logs: None,

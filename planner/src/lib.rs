@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod approval;
+mod difference;
 pub mod duration;
 pub mod expression;
 pub mod graph;

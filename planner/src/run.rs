@@ -20,6 +20,7 @@ mod schedule;
 mod start;
 mod stop;
 mod stuck;
+mod takeover;
 mod turn;
 mod upkeep;
 mod urgency;
@@ -36,6 +37,7 @@ pub use plan::{
 pub use prepared::Prepared;
 pub use queue::Rival;
 pub use reason::{JobReason, RunReason, STOPPING};
+pub use takeover::{Retrial, take_over};
 pub use urgency::{Write, status_urgency};
 pub use verdict::{Verdict, verdict};
 

@@ -12,7 +12,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-use crds::{Concurrency, EnvSource, FailureClass, Job, PipelineRunSpec, PipelineSpec, RunnerSpec};
+use crds::{
+    Concurrency, EnvSource, FailureClass, Job, PipelineRunSpec, PipelineSpec, RetryOf, RunnerSpec,
+};
 
 use self::checker::Checker;
 pub(crate) use self::checker::limit;
@@ -220,6 +222,9 @@ pub fn validate_run(spec: &PipelineRunSpec) -> Result<ValidRun, Vec<Problem>> {
     if let Some(reference) = &spec.pipeline_ref {
         check.text("spec.pipelineRef.name", &reference.name, 1, limit::LABEL);
     }
+    if let Some(retry) = &spec.retry_of {
+        retry_of(&mut check, "spec.retryOf", retry);
+    }
     let mut pipeline = None;
     if let Some(inline) = &spec.pipeline_spec {
         match pipeline::validate(inline, "spec.pipelineSpec") {
@@ -241,6 +246,17 @@ pub fn validate_run(spec: &PipelineRunSpec) -> Result<ValidRun, Vec<Problem>> {
         spec: spec.clone(),
         pipeline,
     })
+}
+
+fn retry_of(check: &mut Checker, field: &str, retry: &RetryOf) {
+    let name = format!("{field}.run");
+    check.text(&name, &retry.run, 1, limit::OBJECT_NAME);
+    let (name, job) = (format!("{field}.fromJob"), retry.from_job.as_deref());
+    check.optional_text(&name, job, limit::LABEL);
+    if retry.failed && job.is_some() {
+        let remedy = "set only one: fromJob also runs again what did not succeed";
+        check.add(field, "both failed and fromJob are set", remedy);
+    }
 }
 
 /// Checks a Runner's spec.

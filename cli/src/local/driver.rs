@@ -115,6 +115,7 @@ impl Driver {
                 free: planner::pool::free(&runner, &[&self.run]),
                 spec: Some(self.pool.clone()),
             }],
+            retried: None,
             rivals: Vec::new(),
             approvals: Vec::new(),
             logs: None,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::{JobStatus, Pipeline, PipelineRun, PipelineSpec, Runner};
+use crds::{JobStatus, Pipeline, PipelineRun, PipelineRunStatus, PipelineSpec, Runner};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::api::Api;
@@ -38,6 +38,8 @@ pub(super) struct Facts {
     pub(super) is_whole: bool,
     pipeline: Option<Arc<Pipeline>>,
     prepared: Arc<Prepared>,
+    /// The run that this one retries, until it has begun.
+    retried: Option<PipelineRun>,
     places: Vec<PlaceFact>,
     agents: Vec<AgentFact>,
     runners: Vec<(String, Option<Arc<Runner>>)>,
@@ -91,6 +93,7 @@ pub(super) async fn observe(
             .pipelines
             .get(&ObjectRef::new(&reference.name).within(&namespace))
     });
+    let retried = retried(&run, &namespace, context).await?;
     let runners = runners(&run, pipeline.as_deref(), &namespace, context);
     let reference = cached.object_ref(&());
     let prepared = match is_whole {
@@ -106,6 +109,7 @@ pub(super) async fn observe(
         is_whole,
         pipeline,
         prepared,
+        retried,
         places,
         agents,
         runners,
@@ -133,6 +137,7 @@ pub(super) fn plan(facts: &Facts, context: &Context, now: Timestamp) -> Plan {
         places: facts.places.clone(),
         agents: facts.agents.clone(),
         pools,
+        retried: facts.retried.as_ref(),
         rivals: rivals(facts, context),
         approvals: context.memory.decisions(&facts.uid),
         logs: Some(context.log_access(&facts.namespace, &facts.uid)),
@@ -159,6 +164,28 @@ fn is_stale(run: &PipelineRun) -> bool {
         .as_ref()
         .and_then(|status| status.observed_generation);
     observed != run.metadata.generation
+}
+
+/// The run that a run is to take jobs over from. It is asked for: the cache holds only a part of a
+/// finished run.
+async fn retried(
+    run: &PipelineRun,
+    namespace: &str,
+    context: &Context,
+) -> Result<Option<PipelineRun>, RunError> {
+    let has_begun = |status: &PipelineRunStatus| status.pipeline.is_some();
+    if is_finished(run) || run.status.as_ref().is_some_and(has_begun) {
+        return Ok(None);
+    }
+    let Some(retry) = &run.spec.retry_of else {
+        return Ok(None);
+    };
+    let api: Api<PipelineRun> = Api::namespaced(context.client.clone(), namespace);
+    let read = api.get_opt(&retry.run).await;
+    read.map_err(|source| RunError::ReadRun {
+        run: retry.run.clone(),
+        source,
+    })
 }
 
 /// The places of the run's jobs, and what the ended ones say of their agents.

@@ -127,6 +127,17 @@ fn of_matrix(job: &ValidJob, combinations: &[Combination]) -> Vec<JobStatus> {
     combinations.iter().map(entry).collect()
 }
 
+/// The entry of a job of a matrix that runs again, in another run.
+pub(super) fn reset_entry(entry: &JobStatus) -> JobStatus {
+    JobStatus {
+        name: entry.name.clone(),
+        job: entry.job.clone(),
+        matrix: entry.matrix.clone(),
+        runner: entry.runner.clone(),
+        ..JobStatus::default()
+    }
+}
+
 fn new_entry(job: &ValidJob, name: String) -> JobStatus {
     JobStatus {
         name,

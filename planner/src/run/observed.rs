@@ -25,6 +25,9 @@ pub struct Observed<'a> {
     pub agents: Vec<AgentFact>,
     /// The pools (Runners) that the run's jobs name; one that does not exist has `spec: None`.
     pub pools: Vec<PoolFact>,
+    /// The run that `spec.retryOf` names, whole; none when there is no such run. Needed only until
+    /// the status has a pipeline: what is taken over is in the status from then on.
+    pub retried: Option<&'a PipelineRun>,
     /// The other runs of the namespace that are in a concurrency group ([`Rival::of`]); none are
     /// needed for a run whose pipeline has no `concurrency`.
     pub rivals: Vec<Rival>,

@@ -54,6 +54,8 @@ reasons! {
         InvalidPipeline,
         /// The run's own spec or its parameters have mistakes; the message lists them.
         InvalidRun,
+        /// The run that it retries is gone, goes on, or was another; the message says which.
+        RetryRefused,
         /// The named Pipeline does not exist.
         PipelineNotFound,
     }

@@ -10,6 +10,7 @@ use super::observed::PipelineFact;
 use super::plan::EventType;
 use super::queue;
 use super::reason::RunReason;
+use super::takeover::{self, Retrial};
 use super::turn::Turn;
 use crate::params;
 use crate::validate::{Problem, ValidPipeline, validate_run};
@@ -40,7 +41,10 @@ pub(super) fn resolve(turn: &mut Turn<'_>) -> Resolved {
         Ok(pipeline) => pipeline,
         Err(problems) => return invalid(RunReason::InvalidPipeline, &problems),
     };
-    if is_new && let Err(resolved) = queue::join(turn, &pipeline) {
+    if is_new
+        && let Err(resolved) =
+            take_over(turn, &pipeline).and_then(|()| queue::join(turn, &pipeline))
+    {
         return resolved;
     }
     if turn.status.start_time.is_none()
@@ -57,13 +61,39 @@ pub(super) fn resolve(turn: &mut Turn<'_>) -> Resolved {
             .as_ref()
             .expect("it was set above")
             .name;
-        let message = format!(
-            "pipeline `{name}` started: {}",
-            count(turn.status.jobs.len(), "job")
-        );
+        let jobs = count(turn.status.jobs.len(), "job");
+        let message = format!("pipeline `{name}` started: {jobs}{}", taken_over(turn));
         turn.event(EventType::Normal, "Started", message);
     }
     Resolved::Ready(pipeline)
+}
+
+/// Puts the jobs into the status that a retry takes over. They are the run's own from then on: the
+/// run that did them may go.
+fn take_over(turn: &mut Turn<'_>, pipeline: &ValidPipeline) -> Result<(), Resolved> {
+    let snapshot = turn.status.pipeline.as_ref();
+    let retrial = Retrial {
+        spec: &turn.observed.run.spec,
+        pipeline,
+        params: snapshot.map_or(&[][..], |snapshot| &snapshot.params),
+    };
+    match takeover::take_over(&retrial, turn.observed.retried) {
+        Ok(jobs) => turn.status.jobs = jobs,
+        Err(message) => {
+            let reason = RunReason::RetryRefused;
+            return Err(Resolved::Rejected { reason, message });
+        }
+    }
+    Ok(())
+}
+
+fn taken_over(turn: &Turn<'_>) -> String {
+    let jobs = turn.status.jobs.iter();
+    let number = jobs.filter(|job| job.from_run.is_some()).count();
+    match &turn.observed.run.spec.retry_of {
+        Some(retry) if number > 0 => format!(", {number} taken over from `{}`", retry.run),
+        Some(_) | None => String::new(),
+    }
 }
 
 fn snapshot(turn: &mut Turn<'_>) -> Result<ResolvedPipeline, Resolved> {

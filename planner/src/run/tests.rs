@@ -8,5 +8,6 @@ mod matrix;
 mod retries;
 mod simulation;
 mod stories;
+mod takeovers;
 mod troubles;
 mod world;

@@ -9,6 +9,8 @@ use super::world::*;
 use crate::run::*;
 
 const SEEDS: u64 = 10_000;
+/// Runs that are retried.
+const RETRIED_SEEDS: u64 = 2_000;
 /// Turns in which every run must have ended; time passes in each.
 const MAX_TURNS: usize = 600;
 
@@ -64,6 +66,19 @@ fn invariants_hold_in_every_order_and_with_every_fault() {
         5,
         "the faults reach every end: {verdicts:?}"
     );
+}
+
+#[test]
+fn invariants_hold_for_runs_that_take_over_jobs_of_an_ended_one() {
+    let mut taken_over = 0;
+    for seed in 1..=RETRIED_SEEDS {
+        let world = retry_of(seed, simulate(seed, true));
+        let jobs = world.status().jobs.iter();
+        taken_over += jobs.filter(|job| job.from_run.is_some()).count();
+        let status = world.status();
+        assert_ne!(status.conditions[0].reason, "RetryRefused", "seed {seed}");
+    }
+    assert!(taken_over > 1_000, "only {taken_over} jobs were taken over");
 }
 
 #[test]
@@ -142,28 +157,54 @@ fn simulate(seed: u64, with_faults: bool) -> World {
     if with_faults && chance.one_in(4) {
         spec.timeout = Some("4m".to_owned());
     }
-    let mut simulation = Simulation {
-        world: World::new(spec),
-        chance,
-        executed: BTreeSet::new(),
-        unheard: Vec::new(),
-        cancelled_at: None,
-        with_faults,
-    };
-    for _ in 0..MAX_TURNS {
-        simulation.turn(seed);
-        if simulation.world.status().completion_time.is_some() {
-            simulation.settle(seed);
-            return simulation.world;
-        }
-    }
-    panic!(
-        "seed {seed}: the run does not end: {}",
-        simulation.world.summary()
-    );
+    Simulation::new(World::new(spec), chance, with_faults).run_out(seed)
+}
+
+/// A run that takes over from an ended one.
+fn retry_of(seed: u64, ended: World) -> World {
+    let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let succeeded = verdict(ended.status()) == Verdict::Succeeded;
+    let failed = !succeeded && chance.one_in(2);
+    let spec = ended.run.spec.pipeline_spec.clone().unwrap();
+    let any = chance.below(spec.jobs.len());
+    let mut world = World::new(spec);
+    world.run.metadata.uid = Some("uid-2".to_owned());
+    world.run.spec.retry_of = Some(crds::RetryOf {
+        run: "build-7".to_owned(),
+        failed,
+        from_job: (!failed).then(|| format!("j{any}")),
+        force: false,
+    });
+    world.retried = Some(ended.run);
+    Simulation::new(world, chance, true).run_out(seed)
 }
 
 impl Simulation {
+    fn new(world: World, chance: Chance, with_faults: bool) -> Self {
+        Self {
+            world,
+            chance,
+            executed: BTreeSet::new(),
+            unheard: Vec::new(),
+            cancelled_at: None,
+            with_faults,
+        }
+    }
+
+    fn run_out(mut self, seed: u64) -> World {
+        for _ in 0..MAX_TURNS {
+            self.turn(seed);
+            if self.world.status().completion_time.is_some() {
+                self.settle(seed);
+                return self.world;
+            }
+        }
+        panic!(
+            "seed {seed}: the run does not end: {}",
+            self.world.summary()
+        );
+    }
+
     fn turn(&mut self, seed: u64) {
         let seconds = self.chance.below(if self.with_faults { 20 } else { 2 }) as u64;
         self.world.pass(seconds);
@@ -268,6 +309,8 @@ impl Simulation {
             if let Some(key) = offer.cloned() {
                 let first = self.executed.insert((key.job, key.attempt, key.fence));
                 assert!(first, "the job {job} runs twice");
+                let entry = self.world.job(job);
+                assert_eq!(entry.from_run, None, "a job that was taken over runs");
                 self.world.accept(job);
             }
             return;
