@@ -17,7 +17,7 @@ use crate::pipeline::{ParamValue, PipelineSpec};
 use crate::retry_of::{JobOrigin, RetryOf};
 use crate::reuse::UsedPipeline;
 use crate::rule::{
-    CANCEL_STAYS, IDENTIFIER, MAX_IDENTIFIER, MAX_LABEL, MAX_PARAMS, ONE_PIPELINE,
+    CANCEL_STAYS, IDENTIFIER, MAX_IDENTIFIER, MAX_LABEL, MAX_PARAMS, ONE_PIPELINE, ONE_START,
     RUN_KEEPS_FIELDS, RUN_KEEPS_ORDER, RUN_KEEPS_VALUE, rules,
 };
 
@@ -95,7 +95,7 @@ pub struct PipelineRunSpec {
     pub source: Option<RunSource>,
     /// The run that has ended and that this one tries again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-validations" = rules(&[RUN_KEEPS_VALUE])))]
+    #[schemars(extend("x-kubernetes-validations" = rules(&[ONE_START, RUN_KEEPS_VALUE])))]
     pub retry_of: Option<RetryOf>,
     /// Starts no further job while true. Running jobs go on.
     #[serde(default)]

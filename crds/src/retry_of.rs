@@ -4,13 +4,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::rule::{MAX_LABEL, MAX_OBJECT_NAME, ONE_START, rules};
+use crate::rule::{MAX_LABEL, MAX_OBJECT_NAME};
 
 /// Makes a run another try of one that has ended, in the same namespace. It must name the same
 /// pipeline, parameters and source. Without `failed` and `fromJob` every job runs again.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-validations" = rules(&[ONE_START])))]
 pub struct RetryOf {
     /// Name of the run that has ended.
     #[schemars(length(min = 1, max = MAX_OBJECT_NAME))]
