@@ -10,6 +10,7 @@ mod line;
 mod server;
 mod session;
 mod stream;
+mod tenure;
 
 pub use crate::error::{CallError, Code};
 pub use crate::limits::Limits;

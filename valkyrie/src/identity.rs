@@ -6,7 +6,11 @@ mod authority;
 #[cfg(feature = "identity")]
 mod bundle;
 #[cfg(feature = "identity")]
+mod clock;
+#[cfg(feature = "identity")]
 mod credentials;
+#[cfg(feature = "identity")]
+mod deny;
 mod spiffe;
 #[cfg(feature = "identity")]
 mod store;
@@ -19,9 +23,12 @@ mod verify;
 pub use rustls::pki_types::CertificateDer;
 pub use spiffe::{SpiffeId, TrustDomain};
 #[cfg(feature = "identity")]
+pub(crate) use verify::Leaf;
+#[cfg(feature = "identity")]
 pub use {
-    authority::Authority, authority::ResetSecret, bundle::TrustBundle, credentials::Credentials,
-    credentials::KeyRequest, store::IdentityStore,
+    authority::Authority, authority::ResetSecret, bundle::TrustBundle, clock::Clock,
+    credentials::Credentials, credentials::KeyRequest, deny::Denial, deny::DenyList,
+    deny::KeyPrint, deny::Serial, store::IdentityStore,
 };
 
 /// What can be wrong with an identity.

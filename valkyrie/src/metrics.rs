@@ -37,11 +37,15 @@ pub enum Refusal {
     SlowFrame,
     /// An answer that was not read in time.
     Stalled,
+    /// On the deny list.
+    Denied,
+    /// A certificate, of either side, or the grace of a peer without one, ended.
+    Expired,
 }
 
 impl Refusal {
     /// Every reason, for exporters.
-    pub const ALL: [Refusal; 14] = [
+    pub const ALL: [Refusal; 16] = [
         Refusal::Tls,
         Refusal::Slow,
         Refusal::Protocol,
@@ -56,6 +60,8 @@ impl Refusal {
         Refusal::Oversize,
         Refusal::SlowFrame,
         Refusal::Stalled,
+        Refusal::Denied,
+        Refusal::Expired,
     ];
 
     /// The word used as a metric label.
@@ -75,6 +81,8 @@ impl Refusal {
             Refusal::Oversize => "oversize",
             Refusal::SlowFrame => "slow_frame",
             Refusal::Stalled => "stalled",
+            Refusal::Denied => "denied",
+            Refusal::Expired => "expired",
         }
     }
 }
@@ -109,6 +117,8 @@ pub struct Metrics {
     won: [Counter; TransportKind::ALL.len()],
     /// Handshakes that continued an earlier session.
     pub resumptions: Counter,
+    /// Connections that were replaced, with nothing broken off, before a certificate ended.
+    pub rotations: Counter,
     /// Received calls that were answered.
     pub calls_ok: Counter,
     /// Received calls that failed.

@@ -1,6 +1,7 @@
 //! The state machines of a session; each takes the time as a parameter.
 //! Must not do I/O, spawn, sleep, read a clock or draw randomness.
 
+pub mod age;
 pub mod backoff;
 pub mod call;
 pub mod drain;
@@ -8,6 +9,7 @@ pub mod handshake;
 pub mod liveness;
 pub mod resume;
 
+pub use age::Age;
 pub use backoff::Backoff;
 pub use call::{Call, CallOptions};
 pub use drain::Drain;

@@ -19,7 +19,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 
 use crate::error::Code;
-use crate::identity::SpiffeId;
+use crate::identity::{Leaf, SpiffeId};
 use crate::wire::{Class, CloseCode};
 pub use memory::MemoryHub;
 
@@ -60,8 +60,28 @@ impl TransportKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Remote {
     pub(crate) id: Option<SpiffeId>,
-    /// When the peer's certificate ends.
-    pub(crate) expires: Option<SystemTime>,
+    /// What its certificate says; none in memory, where the id is only claimed.
+    pub(crate) leaf: Option<Leaf>,
+}
+
+impl Remote {
+    pub(crate) const ANONYMOUS: Remote = Remote {
+        id: None,
+        leaf: None,
+    };
+
+    /// A peer that showed this.
+    #[cfg(any(feature = "quic", feature = "tcp"))]
+    pub(crate) fn shown(leaf: Leaf) -> Self {
+        let id = Some(leaf.id.clone());
+        let leaf = Some(leaf);
+        Self { id, leaf }
+    }
+
+    /// When its certificate ends.
+    pub(crate) fn expires(&self) -> Option<SystemTime> {
+        self.leaf.as_ref().map(|leaf| leaf.not_after)
+    }
 }
 
 /// How a connection ended.

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "sessions/ages.rs"]
+mod ages;
 #[path = "sessions/attacks.rs"]
 mod attacks;
 #[path = "sessions/classes.rs"]
@@ -11,6 +13,8 @@ mod classes;
 mod conformance;
 #[path = "sessions/cuts.rs"]
 mod cuts;
+#[path = "sessions/denied.rs"]
+mod denied;
 #[path = "sessions/intruders.rs"]
 mod intruders;
 #[path = "sessions/proxy.rs"]

@@ -83,6 +83,7 @@ fn hello() -> Hello {
         build: "t/1".into(),
         session: Bytes::from(vec![0xaa; 16]),
         secret: Bytes::from(vec![0xbb; 32]),
+        beside: false,
     }
 }
 

@@ -253,3 +253,22 @@ proptest! {
         prop_assert_eq!(refused, Err(Refusal::TooLong));
     }
 }
+
+#[cfg(feature = "identity")]
+#[test]
+fn a_token_of_a_denied_subject_does_not_count_from_that_moment_on() {
+    use crate::identity::{DenyList, IdentityStore, SpiffeId, TrustBundle};
+    let subject = SpiffeId::parse(&grant().subject).unwrap();
+    let bundle = TrustBundle::empty(subject.trust_domain().clone());
+    let store = IdentityStore::anonymous(bundle);
+    let mut world = world();
+    world.verifier = world.verifier.denied(store.clone());
+    let key = world.edwards.serialize_der();
+    let signer = Signer::new(ISSUER, "ed-1", Algorithm::EdDsa, &key).unwrap();
+    let token = signer.sign(&grant(), at(NOW)).unwrap();
+    assert!(world.verdict(&token).is_ok());
+    store.replace_denied(DenyList::new().id(subject));
+    assert_eq!(world.verdict(&token), Err(Refusal::Denied));
+    store.replace_denied(DenyList::new());
+    assert!(world.verdict(&token).is_ok());
+}

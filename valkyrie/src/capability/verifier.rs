@@ -7,6 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jsonwebtoken::{DecodingKey, Header, Validation};
 use thiserror::Error;
 
+#[cfg(feature = "identity")]
+use crate::identity::{IdentityStore, SpiffeId};
+
 use super::{Algorithm, Body, Claims, MAX_LIFE, MAX_TOKEN, SKEW, Thumbprint, Token, seconds};
 
 /// Checks tokens of one issuer for one audience, against a fixed set of keys.
@@ -14,6 +17,8 @@ pub struct Verifier {
     issuer: String,
     audience: String,
     keys: HashMap<String, (Algorithm, DecodingKey)>,
+    #[cfg(feature = "identity")]
+    denied: Option<IdentityStore>,
 }
 
 /// Why a token does not count; for logs and counters, while the peer is told no more than that.
@@ -58,6 +63,9 @@ pub enum Refusal {
     /// It was given to the holder of another certificate.
     #[error("the token belongs to another certificate")]
     Certificate,
+    /// Its subject is on the deny list.
+    #[error("the token's subject is denied")]
+    Denied,
 }
 
 impl Verifier {
@@ -67,7 +75,18 @@ impl Verifier {
             issuer: issuer.into(),
             audience: audience.into(),
             keys: HashMap::new(),
+            #[cfg(feature = "identity")]
+            denied: None,
         }
+    }
+
+    /// Refuses tokens of subjects that this store denies at the time: their SPIFFE ids. Denied
+    /// certificates and keys are met where the connection is made.
+    #[cfg(feature = "identity")]
+    #[must_use]
+    pub fn denied(mut self, store: IdentityStore) -> Self {
+        self.denied = Some(store);
+        self
     }
 
     /// Trusts a public key: 32 bytes for Ed25519, the uncompressed point for P-256.
@@ -140,6 +159,7 @@ impl Verifier {
         if bound != certificate.encode() {
             return Err(Refusal::Certificate);
         }
+        self.check_subject(&subject)?;
         let scopes = body.scope.split_whitespace().map(str::to_owned).collect();
         Ok(Claims {
             subject,
@@ -147,6 +167,23 @@ impl Verifier {
             id,
             expires: UNIX_EPOCH + Duration::from_secs(expires),
         })
+    }
+
+    #[cfg(feature = "identity")]
+    fn check_subject(&self, subject: &str) -> Result<(), Refusal> {
+        let Some(store) = &self.denied else {
+            return Ok(());
+        };
+        let denied = store.denied();
+        match SpiffeId::parse(subject) {
+            Ok(id) if denied.denies_id(&id) => Err(Refusal::Denied),
+            _ => Ok(()),
+        }
+    }
+
+    #[cfg(not(feature = "identity"))]
+    fn check_subject(&self, _: &str) -> Result<(), Refusal> {
+        Ok(())
     }
 }
 

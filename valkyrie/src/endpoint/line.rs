@@ -26,6 +26,10 @@ use crate::wire::{CloseCode, FrameType, WireError};
 
 pub(super) use control::{ControlStream, Order, Side};
 
+/// How long a connection that was replaced stays quiet before it is closed: what the peer began
+/// before it knew may be under way.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// When the peer was last heard on any stream.
 pub(super) struct Heard(Mutex<Instant>);
 
@@ -123,6 +127,23 @@ impl Line {
     pub(super) async fn quiet(&self) {
         // An error would mean that the sender is gone, which `self` holds.
         let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
+    }
+
+    /// Ends what is open, while a newer connection carries the session; then closes.
+    pub(super) async fn retire(self: Arc<Self>) {
+        self.set_held(true);
+        loop {
+            tokio::select! {
+                _ = self.closed() => return,
+                () = self.quiet() => {}
+            }
+            tokio::time::sleep(LINGER).await;
+            if *self.open.borrow() == 0 {
+                break;
+            }
+        }
+        let reason = "a newer connection continues this session";
+        self.close(CloseCode::Replaced, reason);
     }
 
     /// Where the peer said to go instead, once it has announced its end.

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
 use super::session::{Peer, Shared};
+use super::tenure::{Over, Tenure};
 use super::{Handler, Limits, MemoryHub, SessionId};
 use crate::identity::IdentityStore;
 #[cfg(feature = "quic")]
@@ -27,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::metrics::Refusal;
 use crate::session::Sessions;
 use crate::transport::memory::Incoming;
+use crate::transport::{Connection, Remote};
 use crate::wire::CloseCode;
 
 /// Time for what was written last to leave at a shutdown.
@@ -355,12 +357,13 @@ impl Core {
             let Ok(permit) = self.handshakes.clone().acquire_owned().await else {
                 return;
             };
-            let connection = crate::transport::Connection::Memory(connection);
-            let remote = crate::transport::Remote {
+            let connection = Connection::Memory(connection);
+            let remote = Remote {
                 id: Some(claimed),
-                expires: None,
+                leaf: None,
             };
-            tokio::spawn(self.clone().carry(connection, remote, permit));
+            let tenure = self.tenure(remote);
+            tokio::spawn(self.clone().carry(connection, tenure, permit));
         }
     }
 
@@ -446,25 +449,69 @@ impl Core {
             self.metrics.refused(Refusal::Tls).add(1);
             return;
         };
-        let connection = crate::transport::Connection::Quic(connection);
-        self.carry(connection, remote, handshake).await;
+        let connection = Connection::Quic(connection);
+        let tenure = self.tenure(remote);
+        self.carry(connection, tenure, handshake).await;
     }
 
-    /// Gives up the sessions whose peers did not come back.
+    /// What a connection that begins now stands on.
+    fn tenure(&self, remote: Remote) -> Tenure {
+        let own = self.identity.credentials().map(|own| own.expires_at());
+        Tenure::new(&self.identity, own, remote)
+    }
+
+    /// Closes a connection that must not go on.
+    fn put_out(&self, connection: &Connection, over: Over) {
+        self.metrics.refused(over.refusal()).add(1);
+        if let Over::Denied(denial) = over {
+            tracing::warn!(%denial, "a peer was put out");
+        }
+        connection.close(over.code(), over.reason());
+    }
+
+    /// Gives up the sessions whose peers did not come back, or may not.
     async fn sweep(self: Arc<Self>) {
+        let mut denials = self.identity.denials();
         loop {
             let next = self.sessions.lock().next_expiry();
-            match next {
-                Some(at) => tokio::select! {
-                    () = tokio::time::sleep_until(at.into()) => {}
-                    () = self.detached.notified() => {}
-                },
-                None => self.detached.notified().await,
+            let expiry = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = expiry => {}
+                () = self.detached.notified() => {}
+                _ = denials.changed() => self.forget_denied().await,
             }
             let expired = self.sessions.lock().expire(Instant::now());
             for (id, shared) in expired {
                 self.over(id, &shared).await;
             }
+        }
+    }
+
+    /// Ends the sessions of denied peers that wait for a connection; the others end with theirs.
+    async fn forget_denied(&self) {
+        let denied = self.identity.denied();
+        let is_denied = |peer: &Peer| match peer {
+            Peer::Spiffe(id) => denied.denies_id(id),
+            Peer::Anonymous => false,
+        };
+        let waiting: Vec<_> = {
+            let mut sessions = self.sessions.lock();
+            let of_denied = |(_, shared): &(SessionId, &Arc<Shared>)| {
+                shared.current().is_none() && is_denied(shared.peer())
+            };
+            let ids = sessions.values().filter(of_denied);
+            let ids: Vec<_> = ids.map(|(id, _)| id).collect();
+            ids.into_iter()
+                .filter_map(|id| Some((id, sessions.remove(id)?)))
+                .collect()
+        };
+        for (id, shared) in waiting {
+            self.over(id, &shared).await;
         }
     }
 

@@ -122,7 +122,7 @@ impl Shared {
         *self.id.lock() = id;
         *self.kind.lock() = line.connection.kind();
         let before = self.line.send_replace(Some(line));
-        self.set(Link::Up);
+        self.change(Link::Up);
         before
     }
 
@@ -147,20 +147,30 @@ impl Shared {
             same
         });
         if current {
-            self.set(Link::Resuming);
+            self.change(Link::Resuming);
         }
     }
 
     /// The session is over.
     pub(super) fn end(&self, code: CloseCode, reason: &str) {
-        self.set(Link::Down);
+        self.change(Link::Down);
         if let Some(line) = self.line.send_replace(None) {
             line.close(code, reason);
         }
     }
 
+    /// How this line is; of no interest when another one carries the session.
+    pub(super) fn set(&self, line: &Arc<Line>, link: Link) {
+        if self
+            .current()
+            .is_some_and(|current| Arc::ptr_eq(&current, line))
+        {
+            self.change(link);
+        }
+    }
+
     /// `Down` is final.
-    pub(super) fn set(&self, link: Link) {
+    fn change(&self, link: Link) {
         self.link.send_if_modified(|current| {
             let changes = *current != Link::Down && *current != link;
             if changes {

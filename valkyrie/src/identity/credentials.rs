@@ -10,7 +10,7 @@ use rustls::sign::CertifiedKey;
 
 use super::authority::{crypto, new_key};
 use super::verify::{Leaf, read_leaf};
-use super::{IdentityError, SpiffeId};
+use super::{IdentityError, KeyPrint, Serial, SpiffeId};
 
 /// A fresh key and the request for its certificate.
 pub struct KeyRequest {
@@ -91,6 +91,16 @@ impl Credentials {
         &self.leaf.id
     }
 
+    /// The serial number of the leaf.
+    pub fn serial(&self) -> &Serial {
+        &self.leaf.serial
+    }
+
+    /// The fingerprint of the leaf's key.
+    pub fn key(&self) -> KeyPrint {
+        self.leaf.key
+    }
+
     /// When the leaf ends.
     pub fn expires_at(&self) -> SystemTime {
         self.leaf.not_after
@@ -106,6 +116,12 @@ impl Credentials {
         self.leaf.not_before + life * 2 / 3
     }
 
+    /// What the certificate says.
+    #[cfg(test)]
+    pub(crate) fn leaf(&self) -> &Leaf {
+        &self.leaf
+    }
+
     /// What TLS shows and signs with.
     pub(super) fn certified(&self) -> Arc<CertifiedKey> {
         self.certified.clone()
@@ -116,7 +132,9 @@ impl std::fmt::Debug for Credentials {
     /// Never the key.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Credentials")
-            .field("leaf", &self.leaf)
+            .field("id", &self.leaf.id.to_string())
+            .field("serial", &self.leaf.serial)
+            .field("expires_at", &self.leaf.not_after)
             .finish_non_exhaustive()
     }
 }

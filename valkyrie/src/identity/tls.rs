@@ -1,9 +1,6 @@
 //! rustls configurations over an identity store: TLS 1.3, mutual, aws-lc-rs only.
 //! Must not resume TLS sessions nor use early data: every handshake checks certificates anew.
 
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, ResolvesClientCert, Resumption};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature};
@@ -14,6 +11,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
 };
+use std::sync::Arc;
 
 use super::verify::{self, Usage};
 use super::{IdentityError, IdentityStore, SpiffeId};
@@ -60,11 +58,10 @@ pub fn client_config(
     Ok(config)
 }
 
-/// Whom the leaf of a finished handshake names, and until when; the chain was checked there.
+/// What the leaf of a finished handshake says; the chain was checked there.
 #[cfg(any(feature = "quic", feature = "tcp"))]
-pub(crate) fn peer(leaf: &CertificateDer<'_>) -> Result<(SpiffeId, SystemTime), IdentityError> {
-    let leaf = verify::read_leaf(leaf)?;
-    Ok((leaf.id, leaf.not_after))
+pub(crate) fn peer(leaf: &CertificateDer<'_>) -> Result<super::Leaf, IdentityError> {
+    verify::read_leaf(leaf)
 }
 
 fn tls(error: Error) -> IdentityError {
@@ -98,7 +95,7 @@ impl ResolvesClientCert for Shown {
     }
 }
 
-/// Checks the peer's chain against the store's bundle of the moment.
+/// Checks the peer's chain against the store's bundle and clock of the moment.
 #[derive(Debug)]
 struct Checker {
     store: IdentityStore,
@@ -120,10 +117,9 @@ impl Checker {
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
         usage: Usage,
     ) -> Result<(), Error> {
-        let now: SystemTime = UNIX_EPOCH + std::time::Duration::from_secs(now.as_secs());
+        let now = self.store.clock().now();
         let refuse = |error: IdentityError| {
             Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
         };
@@ -165,9 +161,9 @@ impl ClientCertVerifier for Checker {
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
+        _: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.check(leaf, intermediates, now, Usage::Client)?;
+        self.check(leaf, intermediates, Usage::Client)?;
         Ok(ClientCertVerified::assertion())
     }
 
@@ -203,9 +199,9 @@ impl ServerCertVerifier for Checker {
         intermediates: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
-        now: UnixTime,
+        _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.check(leaf, intermediates, now, Usage::Server)?;
+        self.check(leaf, intermediates, Usage::Server)?;
         Ok(ServerCertVerified::assertion())
     }
 

@@ -4,10 +4,12 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::{CertificateDer, UnixTime};
+use sha2::{Digest as _, Sha256};
 use webpki::{EndEntityCert, KeyUsage};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::deny::{KeyPrint, Serial};
 use super::{IdentityError, SpiffeId, TrustBundle};
 
 /// What a leaf says about itself; only to be believed after [`chain`] or for our own.
@@ -16,6 +18,8 @@ pub(crate) struct Leaf {
     pub(crate) id: SpiffeId,
     pub(crate) not_before: SystemTime,
     pub(crate) not_after: SystemTime,
+    pub(crate) serial: Serial,
+    pub(crate) key: KeyPrint,
 }
 
 /// Which side of a handshake a certificate is shown on.
@@ -83,6 +87,8 @@ pub(crate) fn read_leaf(der: &CertificateDer<'_>) -> Result<Leaf, IdentityError>
         id,
         not_before: system_time(validity.not_before.timestamp()),
         not_after: system_time(validity.not_after.timestamp()),
+        serial: Serial::new(certificate.raw_serial()),
+        key: KeyPrint(Sha256::digest(certificate.public_key().raw).into()),
     })
 }
 

@@ -82,6 +82,7 @@ pub struct Welcome {
 pub struct ClientHandshake {
     limits: Limits,
     resume: Option<Ticket>,
+    beside: bool,
     deadline: Instant,
 }
 
@@ -91,8 +92,16 @@ impl ClientHandshake {
         Self {
             limits: limits.clone(),
             resume,
+            beside: false,
             deadline: now + limits.hello,
         }
+    }
+
+    /// Takes the session over from a connection that is well, and may end what is open on it.
+    #[must_use]
+    pub fn beside(mut self) -> Self {
+        self.beside = true;
+        self
     }
 
     /// The first bytes to send; `grease` is any random number.
@@ -109,6 +118,7 @@ impl ClientHandshake {
             build: BUILD.to_owned(),
             session,
             secret,
+            beside: self.beside,
         };
         with_grease(&hello, grease)
     }
@@ -167,6 +177,8 @@ pub struct Asked {
     pub terms: Terms,
     /// The session it wants to continue.
     pub resume: Option<Ticket>,
+    /// Whether the connection that carries that session now may end what is open on it.
+    pub beside: bool,
 }
 
 impl ServerHandshake {
@@ -203,7 +215,11 @@ impl ServerHandshake {
         };
         let limits = hello.limits.unwrap_or_default();
         let terms = agree(&self.limits, version, limits, &hello.features);
-        Ok(Asked { terms, resume })
+        Ok(Asked {
+            terms,
+            resume,
+            beside: hello.beside,
+        })
     }
 
     /// The bytes that admit the peer; without `secret` the session cannot be continued.

@@ -232,6 +232,15 @@ impl Joined {
     pub(crate) async fn closed(&self) {
         self.0.ended().await;
     }
+
+    /// Ends that connection.
+    pub(crate) fn close(&self, code: CloseCode, reason: &str) {
+        self.0.end(Ended::Closed {
+            code,
+            by_peer: false,
+            reason: reason.to_owned(),
+        });
+    }
 }
 
 fn admitted(streams: u32) -> Windows {

@@ -6,7 +6,6 @@ pub mod tuning;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use quinn::{ConnectionError, ReadError, VarInt, WriteError};
 
@@ -77,19 +76,12 @@ pub(crate) async fn connect(
 /// Who is on the other side: its certificate has been checked in the handshake.
 pub(crate) fn remote(connection: &quinn::Connection) -> Result<Remote, IdentityError> {
     let Some(shown) = connection.peer_identity() else {
-        return Ok(Remote {
-            id: None,
-            expires: None,
-        });
+        return Ok(Remote::ANONYMOUS);
     };
     let chain = shown.downcast::<Vec<CertificateDer<'static>>>().ok();
     let first = chain.as_ref().and_then(|chain| chain.first());
     let none = || IdentityError::Certificate("the chain is empty".to_owned());
-    let (id, expires): (SpiffeId, SystemTime) = tls::peer(first.ok_or_else(none)?)?;
-    Ok(Remote {
-        id: Some(id),
-        expires: Some(expires),
-    })
+    Ok(Remote::shown(tls::peer(first.ok_or_else(none)?)?))
 }
 
 pub(crate) fn close(connection: &quinn::Connection, code: CloseCode, reason: &str) {

@@ -268,14 +268,7 @@ async fn linger(mut socket: TcpStream) {
 fn remote(tls: &Tls) -> Result<Remote, IdentityError> {
     let chain = tls.get_ref().1.peer_certificates();
     let Some(leaf): Option<&CertificateDer<'_>> = chain.and_then(|chain| chain.first()) else {
-        return Ok(Remote {
-            id: None,
-            expires: None,
-        });
+        return Ok(Remote::ANONYMOUS);
     };
-    let (id, expires) = tls::peer(leaf)?;
-    Ok(Remote {
-        id: Some(id),
-        expires: Some(expires),
-    })
+    Ok(Remote::shown(tls::peer(leaf)?))
 }

@@ -42,6 +42,9 @@ pub struct Hello {
     /// The resume secret of that session, 32 bytes.
     #[prost(bytes = "bytes", tag = "7")]
     pub secret: Bytes,
+    /// Whether the connection that carries the session now may end what is open on it.
+    #[prost(bool, tag = "8")]
+    pub beside: bool,
 }
 
 /// Admits a connection: the chosen terms and the session.

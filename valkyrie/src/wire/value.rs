@@ -90,13 +90,15 @@ pub enum CloseCode {
     Expired,
     /// 8: more of something than its rate allows; resume later.
     Excess,
+    /// 9: the peer is denied; its session is over.
+    Denied,
     /// Any other number, from a newer peer; treated like a broken connection.
     Unknown(u64),
 }
 
 impl CloseCode {
     /// Every code that has a meaning here, for tests and tools.
-    pub const KNOWN: [CloseCode; 9] = [
+    pub const KNOWN: [CloseCode; 10] = [
         CloseCode::Closed,
         CloseCode::GoingAway,
         CloseCode::Protocol,
@@ -106,6 +108,7 @@ impl CloseCode {
         CloseCode::Busy,
         CloseCode::Expired,
         CloseCode::Excess,
+        CloseCode::Denied,
     ];
 
     /// The number on the wire.
@@ -120,6 +123,7 @@ impl CloseCode {
             CloseCode::Busy => 6,
             CloseCode::Expired => 7,
             CloseCode::Excess => 8,
+            CloseCode::Denied => 9,
             CloseCode::Unknown(number) => number,
         }
     }

@@ -35,13 +35,9 @@ async fn unharmed(honest: &Session) {
 }
 
 /// Waits until the server has counted the drop.
-async fn counted(world: &World, reason: Refusal) {
-    in_time(reason.label(), async {
-        while refused(world, reason) == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+async fn dropped(world: &World, reason: Refusal) {
+    let metrics = world.server().metrics();
+    counted(reason.label(), metrics.refused(reason), 1).await;
 }
 
 async fn connect(
@@ -54,7 +50,7 @@ async fn connect(
 }
 
 /// A peer with a good certificate that has shaken hands; its control stream comes with it.
-async fn admitted(
+pub(crate) async fn admitted(
     world: &World,
     config: quinn::ClientConfig,
 ) -> (quinn::Connection, quinn::SendStream, quinn::RecvStream) {
@@ -68,7 +64,7 @@ async fn admitted(
     (connection, send, recv)
 }
 
-fn member(world: &World) -> quinn::ClientConfig {
+pub(crate) fn member(world: &World) -> quinn::ClientConfig {
     client(Some(forged(world, |_| {})))
 }
 
@@ -80,6 +76,16 @@ fn call(method: valkyrie::wire::Method, length: u64) -> Bytes {
         length,
     };
     head.to_frame().to_bytes()
+}
+
+/// The head of a duplex stream that echoes.
+pub(crate) fn open_stream() -> Vec<u8> {
+    let open = OpenHead {
+        method: ECHO_STREAM.0,
+        class: 2,
+        number: 0,
+    };
+    [open.to_frame().to_bytes(), data(b"")].concat()
 }
 
 fn data(payload: &'static [u8]) -> Bytes {
@@ -269,7 +275,7 @@ async fn answers_that_nobody_reads_do_not_use_up_the_streams() {
         send.finish().unwrap();
         unread.push(recv);
     }
-    counted(&world, Refusal::Stalled).await;
+    dropped(&world, Refusal::Stalled).await;
     let first = &mut unread[0];
     let mut answer = Vec::new();
     let ended = loop {
@@ -393,7 +399,7 @@ async fn handshakes_that_never_go_on_are_given_up() {
         1,
         "the only place is taken"
     );
-    counted(&world, Refusal::Tls).await;
+    dropped(&world, Refusal::Tls).await;
     let honest = in_time("a place", world.dial("ns/a/agent/honest")).await;
     unharmed(&honest).await;
     connecting.abort();

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -12,7 +12,9 @@ use valkyrie::endpoint::{
     CallError, CallOptions, Dialer, DialerBuilder, Limits, Link, MemoryHub, Method, Server,
     Session, TransportKind,
 };
-use valkyrie::identity::{Authority, IdentityStore, SpiffeId, TrustBundle, TrustDomain};
+use valkyrie::identity::{
+    Authority, Clock, Credentials, DenyList, IdentityStore, SpiffeId, TrustBundle, TrustDomain,
+};
 
 use crate::relay::{Relay, StreamRelay, Weather};
 use crate::service::Service;
@@ -85,6 +87,10 @@ pub(crate) struct World {
     pub(crate) limits: Limits,
     pub(crate) server: Option<Server>,
     pub(crate) address: SocketAddr,
+    /// By what certificates count, for all.
+    pub(crate) clock: Clock,
+    /// The server's identity.
+    pub(crate) store: Option<IdentityStore>,
     weather: Option<Weather>,
     /// One for each dialer of QUIC, when there is weather.
     relays: Mutex<Vec<Relay>>,
@@ -94,10 +100,15 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new(stage: impl Into<Stage>, limits: Limits) -> Self {
+        Self::by(Clock::system(), stage, limits).await
+    }
+
+    /// The same by this clock.
+    pub(crate) async fn by(clock: Clock, stage: impl Into<Stage>, limits: Limits) -> Self {
         let Stage { kind, weather } = stage.into();
         let domain = TrustDomain::parse("test.example").unwrap();
         let server = domain.member("operator").unwrap();
-        let authority = Authority::generate(domain, SystemTime::now(), 24 * HOUR).unwrap();
+        let authority = Authority::generate(domain, clock.now(), 24 * HOUR).unwrap();
         let mut world = Self {
             kind,
             authority,
@@ -106,6 +117,8 @@ impl World {
             limits,
             server: None,
             address: local(),
+            clock,
+            store: None,
             weather,
             relays: Mutex::default(),
             streams: None,
@@ -120,6 +133,7 @@ impl World {
     /// Starts the server, on the address of the one before it.
     pub(crate) async fn start(&mut self) {
         let identity = self.identity("operator");
+        self.store = Some(identity.clone());
         let builder = Server::builder(identity, self.service.clone()).limits(self.limits.clone());
         let server = match self.kind {
             TransportKind::Memory => builder.memory(&self.hub).start().await.unwrap(),
@@ -145,17 +159,27 @@ impl World {
         TrustBundle::from_pem(domain, &self.authority.root_pem()).unwrap()
     }
 
+    pub(crate) fn credentials(&self, path: &str, life: Duration) -> Credentials {
+        let (id, now) = (self.id(path), self.clock.now());
+        self.authority.credentials(&id, &[], now, life).unwrap()
+    }
+
     pub(crate) fn identity(&self, path: &str) -> IdentityStore {
-        let now = SystemTime::now();
-        let credentials = self
-            .authority
-            .credentials(&self.id(path), &[], now, HOUR)
-            .unwrap();
-        IdentityStore::new(credentials, self.bundle())
+        let credentials = self.credentials(path, HOUR);
+        IdentityStore::with(Some(credentials), self.bundle(), self.clock.clone())
+    }
+
+    /// Denies these peers at the server, and no others.
+    pub(crate) fn deny(&self, denied: DenyList) {
+        self.store.as_ref().unwrap().replace_denied(denied);
     }
 
     pub(crate) fn dialer(&self, path: &str) -> DialerBuilder {
-        let builder = Dialer::builder(self.identity(path))
+        self.dialer_as(self.identity(path), path)
+    }
+
+    pub(crate) fn dialer_as(&self, identity: IdentityStore, path: &str) -> DialerBuilder {
+        let builder = Dialer::builder(identity)
             .limits(self.limits.clone())
             .expect_peer(self.id("operator"));
         match self.kind {
@@ -201,6 +225,16 @@ pub(crate) async fn echo(session: &Session, text: &'static str) -> Result<Bytes,
 
 pub(crate) async fn call(session: &Session, method: Method) -> Result<Bytes, CallError> {
     session.call(method, Bytes::new(), options()).await
+}
+
+/// Waits until something counted has reached this.
+pub(crate) async fn counted(what: &str, counter: &valkyrie::metrics::Counter, least: u64) {
+    in_time(what, async {
+        while counter.value() < least {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }
 
 pub(crate) async fn link(session: &Session, wanted: Link) {

@@ -1,8 +1,13 @@
 //! Keeps one session connected, over whichever way is open.
 //! Must not give up a session that is not over.
 
+mod newer;
+
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
 
 use super::DialerBuilder;
 use super::paths::Place;
@@ -11,12 +16,14 @@ use super::target::{Connector, refusal};
 use crate::endpoint::frames::Flow;
 use crate::endpoint::line::{ControlStream, Heard, Line, Order, Side};
 use crate::endpoint::session::{Handles, Link, Peer, Session, Shared};
+use crate::endpoint::tenure::Tenure;
 use crate::endpoint::{CallError, Code};
 use crate::identity::SpiffeId;
 use crate::metrics::Refusal;
 use crate::session::{Backoff, ClientHandshake, HandshakeError, Health, Ticket, Welcome};
 use crate::transport::{Connection, Ended};
 use crate::wire::{Caps, Class, CloseCode};
+use newer::outlive;
 
 /// Time for what was written last to leave before the sockets are closed.
 const FLUSH: Duration = Duration::from_secs(3);
@@ -30,6 +37,7 @@ pub(super) struct Admitted {
     heard: Arc<Heard>,
     welcome: Welcome,
     server: SpiffeId,
+    tenure: Tenure,
 }
 
 /// Keeps one session connected.
@@ -69,6 +77,16 @@ impl Driver {
         expected: Option<&SpiffeId>,
         choice: Choice,
     ) -> Result<Admitted, CallError> {
+        let won = self.reach(expected, choice).await?;
+        self.greet(won, false).await
+    }
+
+    /// Connects once; the server has not admitted us yet.
+    async fn reach(
+        &mut self,
+        expected: Option<&SpiffeId>,
+        choice: Choice,
+    ) -> Result<Won, CallError> {
         let expected = expected.or(self.settings.expected.as_ref());
         // The network may be another one than last time.
         self.place = Place::of(&self.settings.targets);
@@ -81,14 +99,17 @@ impl Driver {
         let head_start = self.settings.head_start;
         let patience = self.settings.limits.hello + head_start * order.len() as u32;
         let racing = race(&self.connector, targets, &order, head_start, expected);
-        let slow = || CallError::unavailable("the server does not answer");
         let won = tokio::time::timeout(patience, racing).await;
-        let won = won.unwrap_or_else(|_| Err(slow()))?;
+        won.unwrap_or_else(|_| Err(slow()))
+    }
+
+    /// Shakes hands, in time. `beside` takes the session over from a connection that is well.
+    async fn greet(&self, won: Won, beside: bool) -> Result<Admitted, CallError> {
         let index = won.index;
         let hello = self.settings.limits.hello;
-        let shaking = self.shake_hands(won);
-        let shaken = tokio::time::timeout(hello, shaking).await;
+        let shaken = tokio::time::timeout(hello, self.shake_hands(won, beside)).await;
         let shaken = shaken.unwrap_or_else(|_| Err(slow()));
+        let (paths, place) = (&self.settings.paths, &self.place);
         match &shaken {
             Ok(admitted) => {
                 paths.won(place, index, Instant::now());
@@ -104,17 +125,22 @@ impl Driver {
     }
 
     /// The server's certificate is good; whether ours is, only its answer says.
-    async fn shake_hands(&self, won: Won) -> Result<Admitted, CallError> {
+    async fn shake_hands(&self, won: Won, beside: bool) -> Result<Admitted, CallError> {
         let Won {
             index,
             connection,
             server,
+            tenure,
         } = won;
         let limits = &self.settings.limits;
         let metrics = &self.settings.metrics;
         metrics.handshakes.add(1);
         let heard = Arc::new(Heard::new());
         let handshake = ClientHandshake::new(limits, self.ticket.clone(), Instant::now());
+        let handshake = match beside {
+            true => handshake.beside(),
+            false => handshake,
+        };
         let caps = Caps {
             control: limits.control_frame,
             data: limits.data_frame,
@@ -145,6 +171,7 @@ impl Driver {
                     heard,
                     welcome,
                     server,
+                    tenure,
                 })
             }
             Err(error) => {
@@ -163,18 +190,18 @@ impl Driver {
         let peer = Peer::Spiffe(admitted.server.clone());
         let shared = Shared::new(peer, admitted.connection.kind(), admitted.welcome.id);
         let (session, handles) = Session::dialed(shared.clone());
-        let carried = self.take_up(&shared, &session, admitted).await?;
+        let (carried, _) = self.take_up(&shared, &session, admitted).await?;
         tokio::spawn(self.drive(shared, handles, carried));
         Ok(session)
     }
 
-    /// Tells the handler and puts the connection under the session.
+    /// Puts the connection under the session and tells the handler; gives the one before it.
     async fn take_up(
         &mut self,
         shared: &Arc<Shared>,
         session: &Session,
         admitted: Admitted,
-    ) -> Result<Carried, CallError> {
+    ) -> Result<(Carried, Option<Arc<Line>>), CallError> {
         let Admitted {
             index,
             connection,
@@ -182,27 +209,43 @@ impl Driver {
             heard,
             welcome,
             server: _,
+            tenure,
         } = admitted;
         self.ticket = welcome.ticket;
         let limits = &self.settings.limits;
         let metrics = self.settings.metrics.clone();
         let (line, orders) = Line::new(connection, welcome.terms, heard, metrics, limits, true);
-        if let Some(before) = shared.up(welcome.id, line.clone()) {
+        let before = shared.up(welcome.id, line.clone());
+        if let Err(error) = self.settings.handler.up(session.clone()).await {
+            shared.end(CloseCode::Closed, &error.detail);
+            return Err(error);
+        }
+        let carried = Carried {
+            index,
+            line,
+            control,
+            orders,
+            tenure,
+        };
+        Ok((carried, before))
+    }
+
+    /// The same for a connection whose predecessor is given up.
+    async fn replace(
+        &mut self,
+        shared: &Arc<Shared>,
+        handles: &Handles,
+        admitted: Admitted,
+    ) -> Option<Carried> {
+        let session = handles.session()?;
+        let (carried, before) = self.take_up(shared, &session, admitted).await.ok()?;
+        if let Some(before) = before {
             before.close(
                 CloseCode::Replaced,
                 "a newer connection continues this session",
             );
         }
-        if let Err(error) = self.settings.handler.up(session.clone()).await {
-            shared.end(CloseCode::Closed, &error.detail);
-            return Err(error);
-        }
-        Ok(Carried {
-            index,
-            line,
-            control,
-            orders,
-        })
+        Some(carried)
     }
 
     /// Serves a connection to its end, then connects again, until the session is over.
@@ -237,53 +280,36 @@ impl Driver {
     }
 
     /// Serves a connection to its end, or until a newer one was made beside it: because it had
-    /// become suspect (a peer that was killed says nothing, and its idle time is long), or because
-    /// a better way was open again.
+    /// become suspect (a peer that was killed says nothing, and its idle time is long), because
+    /// a better way was open again, or because a certificate is about to end.
     async fn serve(&mut self, shared: &Arc<Shared>, handles: &Handles, carried: Carried) -> Served {
-        let Carried {
-            index,
-            line,
-            control,
-            orders,
-        } = carried;
-        let handler = self.settings.handler.clone();
-        let limits = self.settings.limits.clone();
+        let (line, index) = (carried.line.clone(), carried.index);
+        let tenure = carried.tenure.clone();
+        let hello = self.settings.limits.hello;
         let (doubt, mut doubts) = tokio::sync::watch::channel(false);
-        let health = |health| {
-            match health {
-                Health::Alive => shared.set(Link::Up),
-                Health::Suspect => shared.set(Link::Suspect),
-                Health::Dead => {}
-            }
-            doubt.send_replace(health == Health::Suspect);
-        };
-        let serving = async {
-            let control = control.serve(&line, &limits, Side::Dialing, orders, health);
-            let incoming = line.serve(handler, || handles.session());
-            tokio::pin!(control);
-            tokio::select! {
-                ended = &mut control => ended,
-                () = incoming => line.closed().await,
-            }
-        };
-        tokio::pin!(serving);
+        let mut serving = self.serving(shared, handles, carried, doubt);
         let ended = loop {
             {
-                let better = self.better(shared, handles, &line, index);
-                tokio::pin!(better);
+                let newer = self.newer(shared, handles, &line, index, &tenure);
+                tokio::pin!(newer);
                 tokio::select! {
                     ended = &mut serving => {
                         if !is_replaced(&ended) || !line.is_held() {
                             break ended;
                         }
-                        // The server has admitted the better way; its answer is still to come.
-                        match tokio::time::timeout(limits.hello, better).await {
-                            Ok(newer) => return Served::Continued(newer.map(Box::new)),
+                        // The server has admitted the newer one; its answer is still to come.
+                        match tokio::time::timeout(hello, newer).await {
+                            Ok(newer) => return Served::Continued(newer.carried),
                             Err(_) => break ended,
                         }
                     }
                     () = async { drop(doubts.wait_for(|doubt| *doubt).await) } => {}
-                    newer = &mut better => return Served::Continued(newer.map(Box::new)),
+                    newer = &mut newer => {
+                        if let Some(before) = newer.before {
+                            tokio::spawn(outlive(serving, before, shared.clone(), tenure.clone()));
+                        }
+                        return Served::Continued(newer.carried);
+                    }
                 }
             }
             tokio::select! {
@@ -298,35 +324,51 @@ impl Driver {
         Served::Ended(ended)
     }
 
-    /// Goes over to a way that is preferred to this one when it is open again; never returns when
-    /// there is none. Only while nothing is open on the line: what is would break.
-    async fn better(
-        &mut self,
+    /// What serves a connection to its end, by itself.
+    fn serving(
+        &self,
         shared: &Arc<Shared>,
         handles: &Handles,
-        line: &Arc<Line>,
-        index: usize,
-    ) -> Option<Carried> {
-        let Peer::Spiffe(server) = shared.peer().clone() else {
-            return std::future::pending().await;
-        };
-        if index == 0 {
-            return std::future::pending().await;
-        }
-        loop {
-            tokio::time::sleep(self.settings.retry_preferred).await;
-            line.quiet().await;
-            let held = shared.hold(line);
-            match self.attempt(Some(&server), Choice::Before(index)).await {
-                Ok(admitted) => {
-                    let session = handles.session()?;
-                    let taken = self.take_up(shared, &session, admitted).await.ok();
-                    drop(held);
-                    return taken;
+        carried: Carried,
+        doubt: watch::Sender<bool>,
+    ) -> Serving {
+        let Carried {
+            index: _,
+            line,
+            control,
+            orders,
+            tenure,
+        } = carried;
+        let handler = self.settings.handler.clone();
+        let limits = self.settings.limits.clone();
+        let metrics = self.settings.metrics.clone();
+        let (shared, handles) = (shared.clone(), handles.clone());
+        Box::pin(async move {
+            let health = |health| {
+                match health {
+                    Health::Alive => shared.set(&line, Link::Up),
+                    Health::Suspect => shared.set(&line, Link::Suspect),
+                    Health::Dead => {}
                 }
-                Err(error) => tracing::debug!(%error, "no better way yet"),
+                doubt.send_replace(health == Health::Suspect);
+            };
+            let control = control.serve(&line, &limits, Side::Dialing, orders, health);
+            let incoming = line.serve(handler, || handles.session());
+            tokio::select! {
+                ended = control => ended,
+                () = incoming => line.closed().await,
+                over = tenure.over() => {
+                    metrics.refused(over.refusal()).add(1);
+                    line.close(over.code(), over.reason());
+                    // A QUIC connection does not say by which code this side closed it.
+                    Ended::Closed {
+                        code: over.code(),
+                        by_peer: false,
+                        reason: over.reason().to_owned(),
+                    }
+                }
             }
-        }
+        })
     }
 
     /// Connects again; none when the session is over.
@@ -345,9 +387,11 @@ impl Driver {
                 } => attempted,
             };
             match attempted {
-                Ok(admitted) => {
-                    let session = handles.session()?;
-                    return self.take_up(shared, &session, admitted).await.ok();
+                Ok(admitted) => return self.replace(shared, handles, admitted).await,
+                // Said for good, as it would be to a first attempt.
+                Err(error) if error.code == Code::PermissionDenied && !error.retryable => {
+                    tracing::warn!(%error, "the session is over");
+                    return None;
                 }
                 Err(error) => {
                     tracing::debug!(%error, "not connected, trying again");
@@ -366,17 +410,18 @@ enum Served {
     Continued(Option<Box<Carried>>),
 }
 
-/// Whether the peer ended the session with the connection. This side closes connections for other
+/// What serves a connection, until it ends.
+type Serving = Pin<Box<dyn Future<Output = Ended> + Send>>;
+
+/// Whether a side ended the session with the connection. This side closes connections for other
 /// reasons as well (silence, replacement); whether it ended the session, its state says.
 fn is_final(ended: &Ended) -> bool {
-    matches!(
-        ended,
-        Ended::Closed {
-            code: CloseCode::Closed,
-            by_peer: true,
-            ..
+    match ended {
+        Ended::Closed { code, by_peer, .. } => {
+            *code == CloseCode::Denied || *code == CloseCode::Closed && *by_peer
         }
-    )
+        _ => false,
+    }
 }
 
 /// Whether the peer ended the connection for a newer one of this session.
@@ -396,5 +441,10 @@ struct Carried {
     index: usize,
     line: Arc<Line>,
     control: ControlStream,
-    orders: tokio::sync::mpsc::Receiver<Order>,
+    orders: mpsc::Receiver<Order>,
+    tenure: Tenure,
+}
+
+fn slow() -> CallError {
+    CallError::unavailable("the server does not answer")
 }

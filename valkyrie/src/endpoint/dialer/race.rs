@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::target::{Connector, Target};
+use super::target::{Connector, Reached, Target};
+use crate::endpoint::tenure::Tenure;
 use crate::endpoint::{CallError, Code};
 use crate::identity::SpiffeId;
 use crate::transport::Connection;
@@ -17,6 +18,7 @@ pub(super) struct Won {
     pub(super) index: usize,
     pub(super) connection: Connection,
     pub(super) server: SpiffeId,
+    pub(super) tenure: Tenure,
 }
 
 /// Connects by the first of the targets that comes up. The next one in `order` starts after the
@@ -46,11 +48,17 @@ pub(super) async fn race(
             () = tokio::time::sleep(head_start), if more => continue,
         };
         match finished {
-            Some(Ok((index, Ok((connection, server))))) => {
+            Some(Ok((index, Ok(reached)))) => {
+                let Reached {
+                    connection,
+                    server,
+                    tenure,
+                } = reached;
                 return Ok(Won {
                     index,
                     connection,
                     server,
+                    tenure,
                 });
             }
             Some(Ok((index, Err(error)))) => {

@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 #[cfg(feature = "quic")]
 use parking_lot::Mutex;
 
+use crate::endpoint::tenure::{Tenure, denied};
 use crate::endpoint::{CallError, Code, Limits, MemoryHub};
 use crate::identity::{IdentityStore, SpiffeId};
-#[cfg(any(feature = "quic", feature = "tcp"))]
-use crate::transport::Remote;
 #[cfg(feature = "tcp")]
 use crate::transport::tcp::{Over, Way};
-use crate::transport::{Connection, Ended, TransportKind};
+use crate::transport::{Connection, Ended, Remote, TransportKind};
+use crate::wire::CloseCode;
 
 /// One way to a server.
 #[derive(Clone)]
@@ -73,6 +73,13 @@ impl std::fmt::Debug for Target {
     }
 }
 
+/// A server whose certificate is good.
+pub(super) struct Reached {
+    pub(super) connection: Connection,
+    pub(super) server: SpiffeId,
+    pub(super) tenure: Tenure,
+}
+
 /// Connects to targets as one dialer.
 pub(super) struct Connector {
     pub(super) identity: IdentityStore,
@@ -98,7 +105,29 @@ impl Connector {
         &self,
         target: &Target,
         expected: Option<&SpiffeId>,
-    ) -> Result<(Connection, SpiffeId), CallError> {
+    ) -> Result<Reached, CallError> {
+        // Before the handshake: it may be replaced meanwhile, and the earlier one ends first.
+        let own = self.identity.credentials().map(|own| own.expires_at());
+        let (connection, remote) = self.reach(target, expected).await?;
+        let none = || CallError::new(Code::Unauthenticated, "the server showed no certificate");
+        let server = remote.id.clone().ok_or_else(none)?;
+        let tenure = Tenure::new(&self.identity, own, remote);
+        if let Err(over) = tenure.check() {
+            connection.close(over.code(), over.reason());
+            return Err(denied("the server is on the deny list"));
+        }
+        Ok(Reached {
+            connection,
+            server,
+            tenure,
+        })
+    }
+
+    async fn reach(
+        &self,
+        target: &Target,
+        expected: Option<&SpiffeId>,
+    ) -> Result<(Connection, Remote), CallError> {
         match target {
             Target::Memory(hub, claimed) => self.memory(hub, claimed, expected).await,
             #[cfg(feature = "quic")]
@@ -110,7 +139,7 @@ impl Connector {
                 let connection = connected.await.map_err(|ended| refusal(&ended))?;
                 let remote = quic::remote(&connection)
                     .map_err(|error| CallError::new(Code::Unauthenticated, error.to_string()))?;
-                named(Connection::Quic(connection), remote)
+                Ok((Connection::Quic(connection), remote))
             }
             #[cfg(feature = "tcp")]
             Target::Tcp(server) => self.stream(Over::Tls, *server, None, expected).await,
@@ -129,7 +158,7 @@ impl Connector {
         server: SocketAddr,
         proxy: Option<SocketAddr>,
         expected: Option<&SpiffeId>,
-    ) -> Result<(Connection, SpiffeId), CallError> {
+    ) -> Result<(Connection, Remote), CallError> {
         let way = Way {
             server,
             proxy,
@@ -140,7 +169,7 @@ impl Connector {
         };
         let connected = way.connect().await;
         let (connection, remote) = connected.map_err(|ended| refusal(&ended))?;
-        named(Connection::Mux(connection), remote)
+        Ok((Connection::Mux(connection), remote))
     }
 
     async fn memory(
@@ -148,7 +177,7 @@ impl Connector {
         hub: &MemoryHub,
         claimed: &SpiffeId,
         expected: Option<&SpiffeId>,
-    ) -> Result<(Connection, SpiffeId), CallError> {
+    ) -> Result<(Connection, Remote), CallError> {
         if expected.is_some_and(|expected| expected != hub.server()) {
             let detail = format!("the server is {}, not the expected one", hub.server());
             return Err(CallError::new(Code::Unauthenticated, detail));
@@ -159,7 +188,11 @@ impl Connector {
             return Err(CallError::new(Code::Unauthenticated, detail));
         }
         let memory = hub.connect(claimed.clone(), self.limits.streams).await?;
-        Ok((Connection::Memory(memory), hub.server().clone()))
+        let remote = Remote {
+            id: Some(hub.server().clone()),
+            leaf: None,
+        };
+        Ok((Connection::Memory(memory), remote))
     }
 
     #[cfg(feature = "quic")]
@@ -194,18 +227,16 @@ impl Connector {
     }
 }
 
-#[cfg(any(feature = "quic", feature = "tcp"))]
-fn named(connection: Connection, remote: Remote) -> Result<(Connection, SpiffeId), CallError> {
-    let none = || CallError::new(Code::Unauthenticated, "the server showed no certificate");
-    let id = remote.id.ok_or_else(none)?;
-    Ok((connection, id))
-}
-
 /// How an attempt failed whose connection ended.
 pub(super) fn refusal(ended: &Ended) -> CallError {
     match ended {
         #[cfg(any(feature = "quic", feature = "tcp"))]
         Ended::Tls(why) => CallError::new(Code::Unauthenticated, why.clone()),
+        Ended::Closed {
+            code: CloseCode::Denied,
+            by_peer: true,
+            ..
+        } => denied("the server denies this peer"),
         other => CallError::unavailable(other.to_string()),
     }
 }

@@ -2,13 +2,14 @@
 //! Must not keep anything of a connection that was refused.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::super::frames::Flow;
 use super::super::line::{ControlStream, Heard, Line, Order, Side};
 use super::super::session::{Handles, Link, Peer, Session, Shared};
+use super::super::tenure::{Over, Tenure};
 use super::super::{CallError, Code, Limits, SessionId};
 use super::Core;
 use crate::metrics::Refusal;
@@ -33,16 +34,20 @@ impl Core {
     pub(super) async fn carry(
         self: Arc<Self>,
         connection: Connection,
-        remote: Remote,
+        tenure: Tenure,
         permit: OwnedSemaphorePermit,
     ) {
+        if let Err(over) = tenure.check() {
+            self.put_out(&connection, over);
+            return;
+        }
+        let remote = &tenure.remote;
         let limits = match remote.id {
             Some(_) => self.limits.clone(),
             None => anonymous(&self.limits),
         };
         self.metrics.handshakes.add(1);
-        let admitted =
-            tokio::time::timeout(limits.hello, self.admit(&connection, &remote, &limits));
+        let admitted = tokio::time::timeout(limits.hello, self.admit(&connection, remote, &limits));
         let admitted = admitted.await.unwrap_or_else(|_| {
             self.metrics.refused(Refusal::Slow).add(1);
             connection.close(CloseCode::Refused, "no handshake in time");
@@ -52,7 +57,7 @@ impl Core {
         if let Some(carried) = admitted {
             self.metrics.connections.add(1);
             self.metrics.won(connection.kind()).add(1);
-            self.serve(carried, &remote, &limits).await;
+            self.serve(carried, &tenure, &limits).await;
             self.metrics.disconnections.add(1);
         }
     }
@@ -158,10 +163,13 @@ impl Core {
         );
         let (session, handles) = Session::accepted(shared.clone());
         if let Some(before) = shared.up(id, line.clone()) {
-            before.close(
-                CloseCode::Replaced,
-                "a newer connection continues this session",
-            );
+            if asked.beside {
+                self.metrics.rotations.add(1);
+                tokio::spawn(before.retire());
+            } else {
+                let reason = "a newer connection continues this session";
+                before.close(CloseCode::Replaced, reason);
+            }
         }
         if let Err(error) = self.handler.up(session).await {
             self.sessions.lock().remove(id);
@@ -210,7 +218,7 @@ impl Core {
         None
     }
 
-    async fn serve(self: &Arc<Self>, carried: Carried, remote: &Remote, limits: &Limits) {
+    async fn serve(self: &Arc<Self>, carried: Carried, tenure: &Tenure, limits: &Limits) {
         let Carried {
             id,
             connection,
@@ -221,10 +229,11 @@ impl Core {
             orders,
         } = carried;
         let health = |health| match health {
-            Health::Alive => shared.set(Link::Up),
-            Health::Suspect => shared.set(Link::Suspect),
+            Health::Alive => shared.set(&line, Link::Up),
+            Health::Suspect => shared.set(&line, Link::Suspect),
             Health::Dead => {}
         };
+        let mut denied = false;
         let ended = {
             let control = control.serve(&line, limits, Side::Accepting, orders, health);
             let incoming = line.serve(self.handler.clone(), || handles.session());
@@ -232,22 +241,23 @@ impl Core {
             tokio::select! {
                 ended = &mut control => ended,
                 () = incoming => line.closed().await,
-                () = bounded(remote, limits) => {
-                    line.close(CloseCode::Expired, "the certificate or its grace has ended");
+                over = bounded(&line, tenure, limits) => {
+                    denied = matches!(over, Over::Denied(_));
+                    self.put_out(&line.connection, over);
                     line.closed().await
                 }
             }
         };
-        let named = remote.id.is_some();
+        let named = tenure.remote.id.is_some();
         let by_peer = matches!(
             ended,
             Ended::Closed {
-                code: CloseCode::Closed,
+                code: CloseCode::Closed | CloseCode::Denied,
                 by_peer: true,
                 ..
             }
         );
-        let closed = by_peer || shared.is_down();
+        let closed = denied || by_peer || shared.is_down();
         self.left(id, connection, &shared, &line, named && !closed)
             .await;
     }
@@ -275,17 +285,23 @@ impl Core {
     }
 }
 
-/// Returns when a connection has lived as long as it may: TLS 1.3 in QUIC proves a certificate
-/// only once, so a connection must not outlive it.
-async fn bounded(remote: &Remote, limits: &Limits) {
-    match (remote.expires, &remote.id) {
-        (Some(expires), _) => {
-            let left = expires
-                .duration_since(SystemTime::now())
-                .unwrap_or_default();
-            tokio::time::sleep(left).await;
+/// Returns when a connection must end. Before a certificate does, the peer is told, so that it can
+/// go over to a newer connection in good order; without one it has a short grace.
+async fn bounded(line: &Arc<Line>, tenure: &Tenure, limits: &Limits) -> Over {
+    let notice = async {
+        let left = tenure.notice().await;
+        line.drain(left, "").await;
+        // Nothing is open, and nothing new will be: the peer can come back at once.
+    };
+    let grace = async {
+        match tenure.remote.id {
+            Some(_) => std::future::pending().await,
+            None => tokio::time::sleep(limits.anonymous_lifetime).await,
         }
-        (None, None) => tokio::time::sleep(limits.anonymous_lifetime).await,
-        (None, Some(_)) => std::future::pending().await,
+    };
+    tokio::select! {
+        over = tenure.over() => over,
+        () = notice => Over::Expired,
+        () = grace => Over::Expired,
     }
 }

@@ -78,15 +78,27 @@ impl Core {
             self.metrics.refused(Refusal::Tls).add(1);
             return;
         };
-        let sorting = acceptor.sort(connection.clone(), remote.id.as_ref());
+        let tenure = self.tenure(remote);
+        if let Err(over) = tenure.check() {
+            self.put_out(&Connection::Mux(connection), over);
+            return;
+        }
+        let sorting = acceptor.sort(connection.clone(), tenure.remote.id.as_ref());
         match tokio::time::timeout(hello, sorting).await {
             Ok(Ok(Sorted::New(connection))) => {
                 let connection = Connection::Mux(connection);
-                self.carry(connection, remote, handshake).await;
+                self.carry(connection, tenure, handshake).await;
             }
             Ok(Ok(Sorted::Joined(joined))) => {
                 drop(handshake);
-                joined.closed().await;
+                // Its certificate need not be that of the link it joined.
+                tokio::select! {
+                    () = joined.closed() => {}
+                    over = tenure.over() => {
+                        self.metrics.refused(over.refusal()).add(1);
+                        joined.close(over.code(), over.reason());
+                    }
+                }
             }
             // The peer refused our certificate.
             Ok(Err(Ended::Tls(_))) => self.metrics.refused(Refusal::Tls).add(1),

@@ -129,6 +129,7 @@ prop_compose! {
             build,
             session: Bytes::from(vec![1; if resumes { 16 } else { 0 }]),
             secret: Bytes::from(vec![2; if resumes { 32 } else { 0 }]),
+            beside: resumes && versions.0 % 2 == 0,
         }
     }
 }
