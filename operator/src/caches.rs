@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use crds::{Pipeline, PipelineRun, PipelineSpec, Runner};
+use crds::{Approval, Pipeline, PipelineRun, PipelineSpec, Runner};
 use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::approval::is_judged;
 use crate::pod;
 use crate::wake::Wakes;
 
@@ -35,12 +36,16 @@ pub struct Caches {
     pub runners: Store<Runner>,
     /// Our jobs' pods, without most of their specs.
     pub pods: Store<Pod>,
+    /// Answers to jobs that wait for approval.
+    pub approvals: Store<Approval>,
     /// Runs to look at.
     pub wake_runs: Wakes<PipelineRun>,
     /// Pipelines to look at.
     pub wake_pipelines: Wakes<Pipeline>,
     /// Pools to look at.
     pub wake_runners: Wakes<Runner>,
+    /// Answers to look at.
+    pub wake_approvals: Wakes<Approval>,
     /// Changes whenever a run does.
     pub run_changes: watch::Sender<()>,
 }
@@ -71,7 +76,8 @@ pub async fn start(
     let (pipelines, pipeline_writer) = store();
     let (runners, runner_writer) = store();
     let (pods, pod_writer) = store();
-    let caches = Arc::new(Caches::new(runs, pipelines, runners, pods));
+    let (approvals, approval_writer) = store();
+    let caches = Arc::new(Caches::new(runs, pipelines, runners, pods, approvals));
     let (deleted, deletions) = mpsc::channel(DELETED_RUNS);
     let all = Config::default();
     let ours = Config::default().labels(&pod::selector());
@@ -99,10 +105,20 @@ pub async fn start(
     let on_runner = move |event: &Event<Runner>| c.runner_event(event);
     spawn(
         api(client, namespace),
-        all,
+        all.clone(),
         trim,
         runner_writer,
         on_runner,
+        stop,
+    );
+    let c = caches.clone();
+    let on_approval = move |event: &Event<Approval>| c.approval_event(event);
+    spawn(
+        api(client, namespace),
+        all,
+        trim,
+        approval_writer,
+        on_approval,
         stop,
     );
     let c = caches.clone();
@@ -169,15 +185,18 @@ impl Caches {
         pipelines: Store<Pipeline>,
         runners: Store<Runner>,
         pods: Store<Pod>,
+        approvals: Store<Approval>,
     ) -> Self {
         Self {
             runs,
             pipelines,
             runners,
             pods,
+            approvals,
             wake_runs: Wakes::default(),
             wake_pipelines: Wakes::default(),
             wake_runners: Wakes::default(),
+            wake_approvals: Wakes::default(),
             run_changes: watch::Sender::new(()),
         }
     }
@@ -188,6 +207,7 @@ impl Caches {
             && self.pipelines.wait_until_ready().await.is_ok()
             && self.runners.wait_until_ready().await.is_ok()
             && self.pods.wait_until_ready().await.is_ok()
+            && self.approvals.wait_until_ready().await.is_ok()
     }
 
     /// The run with this uid.
@@ -228,6 +248,7 @@ impl Caches {
             self.wake_pipelines.wake(&namespace, &pipeline.name);
         }
         self.wake_group_of(run, is_deleted);
+        self.wake_answers_to(run);
         for runner in runners_of(run) {
             self.wake_runners.wake(&namespace, runner);
         }
@@ -257,6 +278,33 @@ impl Caches {
         self.wake_runs_that(&run.namespace().unwrap_or_default(), |other| {
             !is_finished(other) && other.metadata.uid != *uid && group(other).as_ref() == Some(&own)
         });
+    }
+
+    /// What became of an answer is seen in its run.
+    fn wake_answers_to(&self, run: &PipelineRun) {
+        let asks = (run.status.as_ref()).is_some_and(|status| !status.approvals.is_empty());
+        if !asks {
+            return;
+        }
+        let uid = run.metadata.uid.as_deref().unwrap_or_default();
+        for approval in self.approvals.state() {
+            if approval.spec.run_uid == uid && !is_judged(&approval) {
+                let namespace = approval.namespace().unwrap_or_default();
+                self.wake_approvals.wake(&namespace, &approval.name_any());
+            }
+        }
+    }
+
+    fn approval_event(&self, event: &Event<Approval>) {
+        let wake = |approval: &Approval| {
+            let namespace = approval.namespace().unwrap_or_default();
+            self.wake_approvals.wake(&namespace, &approval.name_any());
+        };
+        match event {
+            Event::Apply(approval) => wake(approval),
+            Event::InitDone => self.approvals.state().iter().for_each(|it| wake(it)),
+            Event::Delete(_) | Event::InitApply(_) | Event::Init => {}
+        }
     }
 
     fn wake_all(&self) {

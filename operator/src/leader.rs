@@ -32,7 +32,7 @@ use crate::pipeline_run::LogRoute;
 use crate::pipeline_run::memory::Memory;
 use crate::pod::{AgentDelivery, AgentSettings};
 use crate::settings::Settings;
-use crate::{identity, pipeline, pipeline_run, runner};
+use crate::{approval, identity, pipeline, pipeline_run, runner};
 
 /// Runs with news from agents that wait to be looked at; the hub keeps each of the others once.
 const HUB_EVENTS: usize = 64;
@@ -253,6 +253,11 @@ impl Leader {
             memory: runs.memory.clone(),
             written: Mutex::default(),
         };
+        let approvals = approval::Context {
+            client: self.client.clone(),
+            caches: runs.caches.clone(),
+            memory: runs.memory.clone(),
+        };
         let concurrency = self.settings.concurrency;
         let metrics = &self.http.metrics;
         tasks.spawn(controllers::runs(runs.clone(), concurrency, stop.clone()));
@@ -262,6 +267,11 @@ impl Leader {
             stop.clone(),
         ));
         tasks.spawn(controllers::runners(runners, metrics.clone(), stop.clone()));
+        tasks.spawn(controllers::approvals(
+            approvals,
+            metrics.clone(),
+            stop.clone(),
+        ));
     }
 }
 

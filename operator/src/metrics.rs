@@ -73,6 +73,9 @@ pub enum Kind {
     Secret,
     EndpointSlice,
     TokenReview,
+    Approval,
+    ApprovalStatus,
+    SubjectAccessReview,
     Other,
 }
 
@@ -96,6 +99,7 @@ pub struct OfController {
 #[derive(Clone, Copy, Debug, EncodeLabelValue, Eq, Hash, PartialEq)]
 #[allow(missing_docs)]
 pub enum ControllerName {
+    Approval,
     Pipeline,
     PipelineRun,
     Runner,

@@ -92,6 +92,9 @@ fn classify(method: &Method, path: &str) -> Option<Written> {
         ("secrets", _) => Kind::Secret,
         ("endpointslices", _) => Kind::EndpointSlice,
         ("tokenreviews", _) => Kind::TokenReview,
+        ("approvals", true) => Kind::ApprovalStatus,
+        ("approvals", false) => Kind::Approval,
+        ("subjectaccessreviews", _) => Kind::SubjectAccessReview,
         _ => Kind::Other,
     };
     Some(Written::Object(ApiWrite { verb, kind }))

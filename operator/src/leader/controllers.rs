@@ -6,7 +6,7 @@ use std::fmt::{Debug, Display};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::{Pipeline, PipelineRun, Runner};
+use crds::{Approval, Pipeline, PipelineRun, Runner};
 use futures::StreamExt;
 use jiff::Timestamp;
 use kube::runtime::Controller;
@@ -22,11 +22,11 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics::{ControllerName, Metrics, OfController, Reconcile, ReconcileOutcome};
 use crate::pipeline_run::{self, RunError, jittered};
 use crate::wake::Wakes;
-use crate::{pipeline, runner};
+use crate::{approval, pipeline, runner};
 
 /// First and longest wait after failures of one object.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(60));
-/// Pipelines, and pools, that are worked on at once.
+/// Pipelines, pools, and approvals, that are worked on at once.
 const FEW: u16 = 4;
 
 pub(super) async fn runs(
@@ -78,6 +78,24 @@ pub(super) async fn runners(
     drive::<Runner, _, _, _>(store, wakes, turns, FEW, stop, move |runner| {
         let context = context.clone();
         async move { runner::reconcile(&runner, &context, Timestamp::now()).await }
+    })
+    .await;
+}
+
+pub(super) async fn approvals(
+    context: approval::Context,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) {
+    let context = Arc::new(context);
+    let (store, wakes) = (
+        context.caches.approvals.clone(),
+        context.caches.wake_approvals.clone(),
+    );
+    let turns = Turns::new(ControllerName::Approval, metrics);
+    drive::<Approval, _, _, _>(store, wakes, turns, FEW, stop, move |approval| {
+        let context = context.clone();
+        async move { approval::reconcile(&approval, &context, Timestamp::now()).await }
     })
     .await;
 }

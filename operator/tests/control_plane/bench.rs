@@ -3,6 +3,7 @@
 
 use std::fmt::Debug;
 use std::future::Future;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use cluster::ControlPlane;
@@ -36,6 +37,7 @@ pub(crate) struct Bench {
     pub(crate) client: Client,
     pub(crate) namespace: String,
     pub(crate) data: TempDir,
+    kubeconfig: PathBuf,
 }
 
 impl Bench {
@@ -54,10 +56,22 @@ impl Bench {
             .expect("the control plane starts");
         let client = plane.client().await.expect("a client of the control plane");
         INSTALLED.get_or_init(|| install(client.clone())).await;
+        Self::on(plane, name).await
+    }
+
+    /// The same on a control plane of the test's own, for what concerns a cluster as a whole.
+    pub(crate) async fn alone(plane: &ControlPlane, name: &str) -> Self {
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        install(plane.client().await.unwrap()).await;
+        Self::on(plane, name).await
+    }
+
+    async fn on(plane: &ControlPlane, name: &str) -> Self {
         let bench = Self {
-            client,
+            client: plane.client().await.expect("a client of the control plane"),
             namespace: format!("t-{name}"),
             data: tempfile::tempdir().unwrap(),
+            kubeconfig: plane.kubeconfig().to_owned(),
         };
         let namespace: Namespace = object(json!({"metadata": {
             "name": bench.namespace,
@@ -107,8 +121,7 @@ impl Bench {
 
     /// A configuration of an administrator.
     pub(crate) async fn config(&self) -> Config {
-        let plane = ControlPlane::shared().await.unwrap();
-        let kubeconfig = Kubeconfig::read_from(plane.kubeconfig()).unwrap();
+        let kubeconfig = Kubeconfig::read_from(&self.kubeconfig).unwrap();
         Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
             .await
             .unwrap()

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod agent;
+mod approvals;
 mod bench;
 mod identity;
 mod leader;

@@ -12,16 +12,24 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::agent::run_to_end;
-use crate::bench::{Bench, job, within};
+use crate::approvals;
+use crate::bench::{Bench, condition, job, within};
 
 const SYSTEM: &str = "rustci-system";
 
-const FILES: [&str; 5] = ["namespace", "rbac", "storage", "services", "deployment"];
+const FILES: [&str; 6] = [
+    "namespace",
+    "rbac",
+    "approval",
+    "storage",
+    "services",
+    "deployment",
+];
 
-fn manifests() -> Vec<DynamicObject> {
+fn manifests(files: &[&str]) -> Vec<DynamicObject> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
     let mut all = Vec::new();
-    for file in FILES {
+    for file in files {
         let text = std::fs::read_to_string(format!("{folder}/{file}.yaml")).unwrap();
         for document in serde_yaml::Deserializer::from_str(&text) {
             all.push(DynamicObject::deserialize(document).unwrap());
@@ -36,7 +44,11 @@ async fn the_api_server_takes_every_manifest() {
 }
 
 async fn install(bench: &Bench) {
-    for object in manifests() {
+    install_files(bench, &FILES).await;
+}
+
+pub(crate) async fn install_files(bench: &Bench, files: &[&str]) {
+    for object in manifests(files) {
         let types = object.types.clone().unwrap();
         let gvk = GroupVersionKind::try_from(&types).unwrap();
         let (resource, capabilities): (ApiResource, _) =
@@ -66,7 +78,7 @@ fn the_kustomization_names_every_file() {
 #[test]
 fn the_operator_may_not_read_secrets_outside_of_its_namespace() {
     let rules = |kind: &str| {
-        let found = manifests()
+        let found = manifests(&FILES)
             .into_iter()
             .filter(|o| o.types.as_ref().unwrap().kind == kind);
         let rules = found.map(|role| serde_json::from_value(role.data["rules"].clone()).unwrap());
@@ -93,7 +105,7 @@ fn the_operator_may_not_read_secrets_outside_of_its_namespace() {
 }
 
 /// With the rights of the manifests alone: lease, authority, pods, statuses, events, token
-/// reviews, a triggered run, its deletion by retention, and the address behind the Service.
+/// reviews, approvals, a triggered run, its deletion by retention, and the address behind the Service.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rights_of_the_manifests_are_enough_for_everything_the_operator_does() {
     let bench = Bench::new("rights").await;
@@ -168,4 +180,14 @@ async fn the_rights_of_the_manifests_are_enough_for_everything_the_operator_does
     })
     .await;
     assert!(bench.events().await.contains("third Cancelled"));
+    let mut ship = job("ship", &[], "true");
+    ship["approval"] = json!({});
+    let spec = json!({"pipelineSpec": {"jobs": [ship]}});
+    bench
+        .create::<PipelineRun>(json!({"metadata": {"name": "fourth"}, "spec": spec}))
+        .await;
+    let waits = |run: &PipelineRun| condition(run, "Succeeded").1 == "AwaitingApproval";
+    let run = bench.wait_run("fourth", "waiting", waits).await;
+    let bench = approvals::approve(bench, &run).await;
+    bench.pod_of("fourth", "ship").await;
 }
