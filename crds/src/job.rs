@@ -15,9 +15,10 @@ use crate::reuse::{InputValue, JobUse, TemplateUse};
 use crate::rule::{
     DURATION, IDENTIFIER, JOB_HAS_IMAGE, JOB_STEPS_OR_USES, JOB_WITH_USES, LABEL, MAX_CONDITION,
     MAX_DURATION, MAX_ENV, MAX_IDENTIFIER, MAX_INPUTS, MAX_LABEL, MAX_NEEDS, MAX_OBJECT_NAME,
-    MAX_OUTPUTS, MAX_PARAMS, MAX_STEPS, NOT_ITSELF, STEP_RUN_OR_USES, STEP_WITH_USES,
+    MAX_OUTPUTS, MAX_PARAMS, MAX_SERVICES, MAX_STEPS, NOT_ITSELF, STEP_RUN_OR_USES, STEP_WITH_USES,
     WITH_NEEDS_USES, rules,
 };
+use crate::service::Service;
 
 /// One job: its steps run in order, in one pod, in one working directory.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -73,6 +74,15 @@ pub struct Job {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub env: Vec<EnvVar>,
+    /// Containers that run beside the steps, such as a database:
+    /// `{name: db, image: "docker.io/library/postgres:17", readiness: {tcpPort: 5432}}`. They start
+    /// in this order, each when the one before is ready; then the steps start. Not for local runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = MAX_SERVICES),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
+    )]
+    pub services: Vec<Service>,
     /// Shell that runs the steps' scripts, as a command with arguments; `["/bin/sh", "-e"]` by
     /// default. The script's file name is added at the end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -19,6 +19,7 @@ pub mod reuse;
 mod rule;
 pub mod runner;
 pub mod schedule;
+pub mod service;
 
 /// API group of every kind here.
 pub const GROUP: &str = "rustci.dev";
@@ -45,3 +46,4 @@ pub use retry_of::{JobOrigin, RetryOf};
 pub use reuse::{InputValue, JobUse, StepTemplate, TemplateUse, UsedPipeline};
 pub use runner::{Executor, Runner, RunnerSpec, RunnerStatus};
 pub use schedule::{Overlap, Schedule, ScheduleStatus};
+pub use service::{ExecCommand, HttpGet, Readiness, Service};

@@ -31,6 +31,10 @@ pub(crate) const MAX_NEEDS: usize = 50;
 pub(crate) const MAX_STEPS: usize = 64;
 /// Most environment variables in one list.
 pub(crate) const MAX_ENV: usize = 64;
+/// Most services of a job.
+pub(crate) const MAX_SERVICES: usize = 8;
+/// Longest name of a service: its container has a longer one.
+pub(crate) const MAX_SERVICE_NAME: usize = 40;
 /// Most outputs of a job.
 pub(crate) const MAX_OUTPUTS: usize = 32;
 /// Most users, and most groups, that may approve a job.
@@ -108,6 +112,13 @@ pub(crate) const ENV_NOT_RESERVED: Rule = Rule {
 pub(crate) const ONE_SOURCE: Rule = Rule {
     rule: "has(self.secretKeyRef) != has(self.configMapKeyRef)",
     message: "Set exactly one of secretKeyRef and configMapKeyRef.",
+};
+
+/// One way to see that a service is ready.
+pub(crate) const ONE_PROBE: Rule = Rule {
+    rule: "has(self.tcpPort) ? !has(self.httpGet) && !has(self.exec) : \
+           has(self.httpGet) != has(self.exec)",
+    message: "Set exactly one of tcpPort, httpGet and exec.",
 };
 
 /// A job needs something to run in.

@@ -2,6 +2,7 @@
 //! Must not talk to the cluster nor decide whether a pod is wanted.
 
 mod containers;
+mod services;
 #[cfg(test)]
 mod tests;
 mod volumes;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use crds::{PodOptions, labels};
 use k8s_openapi::api::core::v1::{
-    LocalObjectReference, Pod, PodSecurityContext, PodSpec, SeccompProfile,
+    Container, LocalObjectReference, Pod, PodSecurityContext, PodSpec, SeccompProfile,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
@@ -24,6 +25,8 @@ use crate::settings::Delivery;
 pub const CARRIER: &str = "carrier";
 /// Name of the container that runs the steps.
 pub const JOB: &str = "job";
+/// What the name of a service's container begins with.
+pub const SERVICE_PREFIX: &str = "service-";
 /// User of the steps when the job names none.
 pub const DEFAULT_USER: i64 = 1000;
 /// Service account of jobs that name none.
@@ -104,6 +107,8 @@ pub fn build_pod(place: &PlaceSpec, agent: &AgentSettings) -> Pod {
     Pod {
         metadata: metadata(place),
         spec: Some(PodSpec {
+            init_containers: services(place, user),
+            host_aliases: services::host_aliases(&place.services),
             containers: vec![
                 containers::carrier(agent),
                 containers::job(place, agent, steps),
@@ -130,6 +135,12 @@ pub fn build_pod(place: &PlaceSpec, agent: &AgentSettings) -> Pod {
         }),
         status: None,
     }
+}
+
+fn services(place: &PlaceSpec, user: i64) -> Option<Vec<Container>> {
+    let containers = place.services.iter();
+    let containers = containers.map(|service| services::container(service, user));
+    (!place.services.is_empty()).then(|| containers.collect())
 }
 
 fn security(user: i64) -> PodSecurityContext {

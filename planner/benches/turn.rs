@@ -103,6 +103,7 @@ impl Running {
         let observed = Observed {
             run: &self.run,
             pipeline: PipelineFact::Inline,
+            library: planner::reuse::Library::default(),
             prepared: &self.prepared,
             places: self.places.clone(),
             agents: self.agents.clone(),
@@ -130,6 +131,7 @@ impl Running {
                 attempt,
                 name: place.name.clone(),
                 phase: PlacePhase::Running { since: self.now },
+                companions: Vec::new(),
             });
             self.agents.push(AgentFact {
                 job,

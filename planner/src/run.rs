@@ -3,6 +3,7 @@
 
 mod advance;
 mod approval;
+mod companion;
 mod condition;
 pub(crate) mod conditions;
 mod ending;
@@ -10,6 +11,7 @@ mod layout;
 mod matrix;
 mod observed;
 mod outcome;
+mod outputs;
 mod place;
 mod plan;
 mod prepared;
@@ -27,12 +29,13 @@ mod urgency;
 mod verdict;
 
 pub use observed::{
-    AgentFact, ApprovalFact, JobKey, JobOutcome, JobResult, Observed, PipelineFact, PlaceFact,
-    PlacePhase, PoolFact, RefusalKind, Settings, StepFact, StepOutput, StepPhase,
+    AgentFact, ApprovalFact, CompanionEnd, CompanionFact, CompanionPhase, CompanionRole, JobKey,
+    JobOutcome, JobResult, Observed, PipelineFact, PlaceFact, PlacePhase, PoolFact, RefusalKind,
+    Settings, StepFact, StepOutput, StepPhase,
 };
 pub use plan::{
     Action, CancelReason, EnvEntry, EnvFrom, EnvValue, Event, EventType, OfferSpec, PlaceSpec,
-    Plan, StepOffer, StepRuns,
+    Plan, ServiceSpec, StepOffer, StepRuns,
 };
 pub use prepared::Prepared;
 pub use queue::Rival;

@@ -5,8 +5,13 @@ mod approval;
 mod checker;
 mod job;
 mod matrix;
+mod overlay;
 mod pipeline;
 mod retry;
+mod service;
+mod steps;
+mod template;
+mod uses;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,6 +19,7 @@ use std::time::Duration;
 
 use crds::{
     Concurrency, EnvSource, FailureClass, Job, PipelineRunSpec, PipelineSpec, RetryOf, RunnerSpec,
+    UsedPipeline,
 };
 
 use self::checker::Checker;
@@ -21,6 +27,7 @@ pub(crate) use self::checker::limit;
 use crate::expression::{Condition, Items, Template, Uses};
 use crate::graph::Graph;
 use crate::matrix::Combination;
+use crate::reuse::Library;
 use crate::schedule::ValidSchedule;
 
 /// One mistake in a spec.
@@ -63,6 +70,8 @@ pub struct ValidPipeline {
     pub(crate) schedules: Vec<ValidSchedule>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) retention_ttl: Option<Duration>,
+    /// The parts of other pipelines that it uses.
+    pub(crate) used: Vec<UsedPipeline>,
 }
 
 /// A concurrency group that can be joined.
@@ -84,13 +93,49 @@ pub(crate) struct ValidJob {
     pub(crate) image: Option<Template>,
     pub(crate) working_dir: Option<Template>,
     pub(crate) node_selector: Vec<(String, Template)>,
+    pub(crate) services: Vec<ValidService>,
     /// What the expressions of place, steps and outputs read; none when there is no expression.
     pub(crate) uses: Option<Uses>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) pending_timeout: Option<Duration>,
     pub(crate) steps: Vec<ValidStep>,
+    /// The steps as they are written, with the outputs of templates.
+    pub(crate) tree: Vec<StepNode>,
     /// Names and values of the outputs.
     pub(crate) outputs: Vec<(String, Template)>,
+}
+
+/// A step as it is written.
+#[derive(Clone, Debug)]
+pub(crate) enum StepNode {
+    /// A script.
+    Script {
+        /// Its name where it is written.
+        name: String,
+        /// Its name in the run.
+        step: String,
+    },
+    /// One that uses a template.
+    Template {
+        /// Its name where it is written.
+        name: String,
+        /// The steps of the template.
+        steps: Vec<StepNode>,
+        /// Names and values of the template's outputs.
+        outputs: Vec<(String, Template)>,
+    },
+}
+
+/// A service that can be run.
+#[derive(Clone, Debug)]
+pub(crate) struct ValidService {
+    pub(crate) spec: crds::Service,
+    pub(crate) image: Template,
+    pub(crate) env: Vec<ValidEnv>,
+    /// Time from one look whether it is ready to the next.
+    pub(crate) period: Duration,
+    /// Longest time until it is ready.
+    pub(crate) limit: Duration,
 }
 
 /// A matrix that can be built.
@@ -133,7 +178,8 @@ pub(crate) struct ValidRaise {
 /// A step that can be run.
 #[derive(Clone, Debug)]
 pub(crate) struct ValidStep {
-    pub(crate) when: Option<Condition>,
+    /// Its own condition, and those of the steps that use its templates.
+    pub(crate) when: Vec<Condition>,
     pub(crate) working_dir: Option<Template>,
     pub(crate) timeout: Option<Duration>,
     /// The pipeline's, the job's and the step's variables; a later one has replaced an earlier one.
@@ -173,9 +219,26 @@ impl ValidPipeline {
         &self.spec
     }
 
+    /// The jobs, then the `finally` jobs, as they are run: with what they use.
+    pub fn jobs(&self) -> impl Iterator<Item = &Job> {
+        self.jobs.iter().map(|job| &job.spec)
+    }
+
+    /// The parts of other pipelines that it uses: with these alone it can be checked again.
+    pub fn used(&self) -> &[UsedPipeline] {
+        &self.used
+    }
+
     /// The graph of the jobs, by their index in the spec. `finally` jobs are not in it.
     pub fn graph(&self) -> &Graph {
         &self.graph
+    }
+}
+
+impl ValidJob {
+    /// Longest time until its services are ready.
+    pub(crate) fn services_limit(&self) -> Duration {
+        self.services.iter().map(|service| service.limit).sum()
     }
 }
 
@@ -203,14 +266,31 @@ impl ValidRunner {
     }
 }
 
-/// Checks a Pipeline's spec; all problems at once, in the order of the fields.
+/// Checks a Pipeline's spec; all problems at once, in the order of the fields. What it uses of other
+/// pipelines is not looked at, so a pipeline that uses any cannot be run from here.
 pub fn validate_pipeline(spec: &PipelineSpec) -> Result<ValidPipeline, Vec<Problem>> {
-    pipeline::validate(spec, "spec")
+    validate_pipeline_with(spec, &Library::open())
+}
+
+/// Checks a Pipeline's spec with what it uses of the pipelines of a library.
+pub fn validate_pipeline_with(
+    spec: &PipelineSpec,
+    library: &Library<'_>,
+) -> Result<ValidPipeline, Vec<Problem>> {
+    pipeline::validate(spec, "spec", library)
 }
 
 /// Checks a PipelineRun's spec, its `pipelineSpec` included. The parameters are checked against
-/// the pipeline by [`crate::params::resolve`].
+/// the pipeline by [`crate::params::resolve`]. What the pipeline uses of others is not looked at.
 pub fn validate_run(spec: &PipelineRunSpec) -> Result<ValidRun, Vec<Problem>> {
+    validate_run_with(spec, &Library::open())
+}
+
+/// Checks a PipelineRun's spec with what its `pipelineSpec` uses of the pipelines of a library.
+pub fn validate_run_with(
+    spec: &PipelineRunSpec,
+    library: &Library<'_>,
+) -> Result<ValidRun, Vec<Problem>> {
     let mut check = Checker::default();
     if spec.pipeline_ref.is_some() == spec.pipeline_spec.is_some() {
         let message = match spec.pipeline_ref {
@@ -227,7 +307,7 @@ pub fn validate_run(spec: &PipelineRunSpec) -> Result<ValidRun, Vec<Problem>> {
     }
     let mut pipeline = None;
     if let Some(inline) = &spec.pipeline_spec {
-        match pipeline::validate(inline, "spec.pipelineSpec") {
+        match pipeline::validate(inline, "spec.pipelineSpec", library) {
             Ok(valid) => pipeline = Some(valid),
             Err(problems) => check.problems.extend(problems),
         }

@@ -72,6 +72,7 @@ impl Places {
             attempt: place.attempt,
             name: name.clone(),
             phase: place.phase.clone(),
+            companions: Vec::new(),
         };
         self.places.iter().map(fact).collect()
     }

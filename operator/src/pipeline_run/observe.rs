@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::api::Api;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
+use planner::reuse::{self, Entry, Library};
 use planner::run::{
     AgentFact, JobReason, Observed, PipelineFact, PlaceFact, PlacePhase, Plan, PoolFact, Prepared,
     Rival,
@@ -17,7 +18,7 @@ use planner::run::{
 use tokio::time::Instant;
 
 use super::memory::PlaceMemory;
-use super::phase::{disruption, place_phase, termination_message};
+use super::phase::{companions, disruption, place_phase, termination_message};
 use super::{Context, RunError};
 use crate::caches::{controlling_run, is_finished};
 
@@ -37,6 +38,8 @@ pub(super) struct Facts {
     /// False for a finished run: the cache holds a part of it only.
     pub(super) is_whole: bool,
     pipeline: Option<Arc<Pipeline>>,
+    /// The pipelines that its pipeline uses, until there is a snapshot.
+    used: Vec<Arc<Pipeline>>,
     prepared: Arc<Prepared>,
     /// The run that this one retries, until it has begun.
     retried: Option<PipelineRun>,
@@ -94,7 +97,8 @@ pub(super) async fn observe(
             .get(&ObjectRef::new(&reference.name).within(&namespace))
     });
     let retried = retried(&run, &namespace, context).await?;
-    let runners = runners(&run, pipeline.as_deref(), &namespace, context);
+    let used = used(&run, pipeline.as_deref(), &namespace, context);
+    let runners = runners(&run, pipeline.as_deref(), &used, &namespace, context);
     let reference = cached.object_ref(&());
     let prepared = match is_whole {
         true => context.memory.prepared(&uid),
@@ -108,6 +112,7 @@ pub(super) async fn observe(
         reference,
         is_whole,
         pipeline,
+        used,
         prepared,
         retried,
         places,
@@ -133,6 +138,7 @@ pub(super) fn plan(facts: &Facts, context: &Context, now: Timestamp) -> Plan {
     let observed = |pools| Observed {
         run: &facts.run,
         pipeline,
+        library: library(&facts.used),
         prepared: &facts.prepared,
         places: facts.places.clone(),
         agents: facts.agents.clone(),
@@ -205,11 +211,13 @@ async fn places(
             let result = runner_messages::termination::decode(message);
             ended.extend(result.as_ref().and_then(dispatch::terminated_fact));
         }
+        let companions = pod.as_deref().map(companions).unwrap_or_default();
         places.extend(phase.map(|phase| PlaceFact {
             job: job.name.clone(),
             attempt: job.attempt,
             name: name.clone(),
             phase,
+            companions,
         }));
     }
     Ok((places, ended))
@@ -328,16 +336,23 @@ fn merge(agents: &mut Vec<AgentFact>, ended: Vec<AgentFact>) {
 fn runners(
     run: &PipelineRun,
     pipeline: Option<&Pipeline>,
+    used: &[Arc<Pipeline>],
     namespace: &str,
     context: &Context,
 ) -> Vec<(String, Option<Arc<Runner>>)> {
     if is_finished(run) {
         return Vec::new();
     }
-    let jobs = spec(run, pipeline)
-        .into_iter()
+    let spec = spec(run, pipeline);
+    let used = spec.map(|spec| reuse::collect(spec, &library(used)));
+    let used = used.iter().flatten().map(|used| &used.spec);
+    let jobs = (spec.into_iter().chain(used))
         .flat_map(|spec| spec.jobs.iter().chain(&spec.finally_jobs));
-    let mut names: Vec<_> = jobs.filter_map(|job| job.runner.clone()).collect();
+    let known = run.status.iter().flat_map(|status| &status.jobs);
+    let mut names: Vec<_> = jobs
+        .filter_map(|job| job.runner.clone())
+        .chain(known.filter_map(|job| job.runner.clone()))
+        .collect();
     names.sort();
     names.dedup();
     let find = |name: &String| {
@@ -350,6 +365,46 @@ fn runners(
         .into_iter()
         .map(|name| (name.clone(), find(&name)))
         .collect()
+}
+
+/// The pipelines that the run's pipeline uses, and those that they use, as far as they are there.
+fn used(
+    run: &PipelineRun,
+    pipeline: Option<&Pipeline>,
+    namespace: &str,
+    context: &Context,
+) -> Vec<Arc<Pipeline>> {
+    let has_snapshot = (run.status.as_ref()).is_some_and(|status| status.pipeline.is_some());
+    let Some(spec) = spec(run, pipeline).filter(|_| !has_snapshot && !is_finished(run)) else {
+        return Vec::new();
+    };
+    let mut found: Vec<Arc<Pipeline>> = Vec::new();
+    // A run that uses more is refused, so there is no need to look further.
+    while found.len() <= reuse::MAX_PIPELINES {
+        let missing = reuse::missing(spec, &library(&found));
+        let before = found.len();
+        found.extend(missing.iter().filter_map(|missing| {
+            let reference = ObjectRef::new(&missing.pipeline).within(namespace);
+            context.caches.pipelines.get(&reference)
+        }));
+        if found.len() == before {
+            break;
+        }
+    }
+    found
+}
+
+fn library(used: &[Arc<Pipeline>]) -> Library<'_> {
+    let mut library = Library::default();
+    for pipeline in used {
+        let entry = Entry {
+            uid: pipeline.metadata.uid.as_deref(),
+            generation: pipeline.metadata.generation,
+            spec: &pipeline.spec,
+        };
+        library.add(pipeline.metadata.name.as_deref().unwrap_or_default(), entry);
+    }
+    library
 }
 
 /// The spec that the run executes, or will.

@@ -1,13 +1,16 @@
 //! What a pod's status says about the place of a job.
 //! Must not decide what follows from it: that is the planner's part.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateTerminated, Pod, PodCondition, PodStatus,
+    Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition,
+    PodStatus,
 };
-use planner::run::PlacePhase;
+use planner::run::{CompanionEnd, CompanionFact, CompanionPhase, CompanionRole, PlacePhase};
 
-use crate::pod::{CARRIER, JOB};
+use crate::pod::{CARRIER, JOB, SERVICE_PREFIX};
 
 /// Waiting reasons of every container that starts as it should.
 const ORDINARY: [&str; 2] = ["ContainerCreating", "PodInitializing"];
@@ -89,21 +92,10 @@ fn not_started(status: &PodStatus, created: Timestamp) -> PlacePhase {
         };
     }
     let scheduled = condition(status, "PodScheduled");
-    let since = scheduled
-        .filter(|condition| condition.status == "True")
-        .and_then(|condition| condition.last_transition_time.as_ref())
-        .map_or(created, |time| time.0);
-    let waiting = [JOB, CARRIER].into_iter().find_map(|name| {
-        let waiting = container_state(status, name)?.waiting.as_ref()?;
-        let reason = waiting
-            .reason
-            .as_deref()
-            .filter(|reason| !ORDINARY.contains(reason))?;
-        Some((
-            reason.to_owned(),
-            waiting.message.clone().unwrap_or_default(),
-        ))
-    });
+    let since = scheduled_at(status, created);
+    let waiting = [JOB, CARRIER]
+        .into_iter()
+        .find_map(|name| trouble(container_state(status, name)?));
     match waiting {
         Some((reason, message)) => PlacePhase::Waiting {
             reason,
@@ -118,6 +110,90 @@ fn not_started(status: &PodStatus, created: Timestamp) -> PlacePhase {
                 .unwrap_or_default(),
         },
     }
+}
+
+/// The containers beside the job's own, in the order in which they start.
+pub fn companions(pod: &Pod) -> Vec<CompanionFact> {
+    let created = pod.metadata.creation_timestamp.as_ref();
+    let created = created.map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    let specs = pod.spec.iter().flat_map(|spec| &spec.init_containers);
+    let status = pod.status.clone().unwrap_or_default();
+    let since = scheduled_at(&status, created);
+    let statuses = status.init_container_statuses.unwrap_or_default();
+    let fact = |container: &Container| {
+        let service = container.name.strip_prefix(SERVICE_PREFIX)?;
+        let status = statuses.iter().find(|status| status.name == container.name);
+        Some(companion(service, container, status, since))
+    };
+    specs.flatten().filter_map(fact).collect()
+}
+
+fn companion(
+    service: &str,
+    container: &Container,
+    status: Option<&ContainerStatus>,
+    since: Timestamp,
+) -> CompanionFact {
+    let state = status.and_then(|status| status.state.as_ref());
+    let last = status.and_then(|status| status.last_state.as_ref());
+    let ended = [state, last].into_iter().flatten();
+    let ended = ended.filter_map(|state| state.terminated.as_ref()).next();
+    let restarts = status.map_or(0, |status| status.restart_count);
+    let restarts = u32::try_from(restarts).unwrap_or_default();
+    let is_down = state.is_some_and(|state| state.terminated.is_some());
+    let running = state.and_then(|state| state.running.as_ref());
+    let phase = match (state.and_then(trouble), running) {
+        (Some((reason, message)), _) => CompanionPhase::Waiting {
+            reason,
+            message,
+            since,
+        },
+        (None, Some(_)) if status.is_some_and(|status| status.started == Some(true)) => {
+            CompanionPhase::Ready
+        }
+        (None, Some(running)) => CompanionPhase::Starting {
+            since: running.started_at.as_ref().map_or(since, |time| time.0),
+        },
+        (None, None) => CompanionPhase::Pending,
+    };
+    CompanionFact {
+        role: CompanionRole::Service(service.to_owned()),
+        image: container.image.clone().unwrap_or_default(),
+        phase,
+        ends: restarts + u32::from(is_down),
+        last_end: ended.map(|ended| end(ended, since)),
+    }
+}
+
+fn end(ended: &ContainerStateTerminated, since: Timestamp) -> CompanionEnd {
+    let started = ended.started_at.as_ref().map_or(since, |time| time.0);
+    let at = ended.finished_at.as_ref().map_or(started, |time| time.0);
+    CompanionEnd {
+        at,
+        ran: Duration::try_from(at.duration_since(started)).unwrap_or_default(),
+        exit_code: ended.exit_code,
+        reason: ended.reason.clone().unwrap_or_default(),
+        message: ended.message.clone().unwrap_or_default(),
+    }
+}
+
+/// Why a container waits, unless it starts as it should.
+fn trouble(state: &ContainerState) -> Option<(String, String)> {
+    let waiting = state.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref();
+    let reason = reason.filter(|reason| !ORDINARY.contains(reason))?;
+    Some((
+        reason.to_owned(),
+        waiting.message.clone().unwrap_or_default(),
+    ))
+}
+
+/// When the pod got its node, else when it was created.
+fn scheduled_at(status: &PodStatus, created: Timestamp) -> Timestamp {
+    condition(status, "PodScheduled")
+        .filter(|condition| condition.status == "True")
+        .and_then(|condition| condition.last_transition_time.as_ref())
+        .map_or(created, |time| time.0)
 }
 
 fn container_ended(pod: &Pod, ended: &ContainerStateTerminated) -> PlacePhase {
@@ -207,168 +283,4 @@ fn container_state<'a>(status: &'a PodStatus, name: &str) -> Option<&'a Containe
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn at(text: &str) -> Timestamp {
-        text.parse().unwrap()
-    }
-
-    fn phase(status: Value) -> PlacePhase {
-        let metadata = json!({"name": "p", "creationTimestamp": "2026-01-01T10:00:00Z"});
-        place_phase(
-            &serde_json::from_value(json!({"metadata": metadata, "status": status})).unwrap(),
-        )
-    }
-
-    fn statuses(carrier: Value, job: Value) -> Value {
-        let status = |name: &str, state: Value| {
-            json!({"name": name, "state": state, "image": "", "imageID": "", "ready": false,
-                   "restartCount": 0})
-        };
-        json!([status("carrier", carrier), status("job", job)])
-    }
-
-    #[test]
-    fn a_pod_without_a_node_is_pending_with_the_schedulers_words() {
-        let status = json!({"phase": "Pending", "conditions": [{
-            "type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}]});
-        assert_eq!(
-            phase(status),
-            PlacePhase::Pending {
-                since: at("2026-01-01T10:00:00Z"),
-                scheduled: Some(false),
-                message: "0/3 nodes are available".to_owned(),
-            }
-        );
-    }
-
-    #[test]
-    fn a_container_that_cannot_start_waits_since_its_pod_has_a_node() {
-        let job = json!({"waiting": {"reason": "CreateContainerConfigError",
-            "message": "secret \"token\" not found"}});
-        let status = json!({
-            "phase": "Pending",
-            "conditions": [{"type": "PodScheduled", "status": "True",
-                "lastTransitionTime": "2026-01-01T10:00:07Z"}],
-            "containerStatuses": statuses(json!({"running": {}}), job)});
-        assert_eq!(
-            phase(status),
-            PlacePhase::Waiting {
-                reason: "CreateContainerConfigError".to_owned(),
-                message: "secret \"token\" not found".to_owned(),
-                since: at("2026-01-01T10:00:07Z"),
-            }
-        );
-    }
-
-    #[test]
-    fn containers_that_are_being_created_are_no_trouble() {
-        let creating = json!({"waiting": {"reason": "ContainerCreating"}});
-        let status = json!({"phase": "Pending",
-            "containerStatuses": statuses(creating.clone(), creating)});
-        assert!(matches!(
-            phase(status),
-            PlacePhase::Pending {
-                scheduled: None,
-                ..
-            }
-        ));
-    }
-
-    #[test]
-    fn a_running_job_counts_from_the_start_of_its_container() {
-        let job = json!({"running": {"startedAt": "2026-01-01T10:01:00Z"}});
-        let carrier = json!({"terminated": {"exitCode": 0}});
-        let status = json!({"phase": "Running", "containerStatuses": statuses(carrier, job)});
-        assert_eq!(
-            phase(status),
-            PlacePhase::Running {
-                since: at("2026-01-01T10:01:00Z")
-            }
-        );
-    }
-
-    #[test]
-    fn an_out_of_memory_kill_keeps_its_reason() {
-        let job = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
-        let status = json!({"phase": "Running",
-            "containerStatuses": statuses(json!({"terminated": {"exitCode": 0}}), job)});
-        assert_eq!(
-            phase(status),
-            PlacePhase::Ended {
-                exit_code: Some(137),
-                signal: None,
-                reason: "OOMKilled".to_owned(),
-                message: String::new(),
-            }
-        );
-    }
-
-    #[test]
-    fn what_happened_to_the_pod_wins_over_what_happened_to_the_container() {
-        let job = json!({"terminated": {"exitCode": 143, "reason": "Error"}});
-        let status = json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory",
-            "containerStatuses": statuses(json!({}), job)});
-        let PlacePhase::Ended {
-            reason, message, ..
-        } = phase(status)
-        else {
-            panic!("not ended")
-        };
-        assert_eq!(
-            (reason.as_str(), message.as_str()),
-            ("Evicted", "low on memory")
-        );
-    }
-
-    #[test]
-    fn a_pod_that_is_being_deleted_says_since_when_why_and_where() {
-        let pod = json!({
-            "metadata": {"deletionTimestamp": "2026-01-01T10:00:30Z",
-                "deletionGracePeriodSeconds": 30},
-            "spec": {"nodeName": "yew", "containers": []},
-            "status": {"phase": "Running", "conditions": [{"type": "DisruptionTarget",
-                "status": "True", "reason": "EvictionByEvictionAPI", "message": "drain"}]}});
-        assert_eq!(
-            place_phase(&serde_json::from_value(pod).unwrap()),
-            PlacePhase::Deleting {
-                since: at("2026-01-01T10:00:00Z"),
-                reason: "EvictionByEvictionAPI".to_owned(),
-                message: "node `yew`: drain".to_owned(),
-            }
-        );
-    }
-
-    #[test]
-    fn a_pod_that_somebody_deletes_tells_its_node() {
-        let pod = json!({
-            "metadata": {"deletionTimestamp": "2026-01-01T10:00:30Z"},
-            "spec": {"nodeName": "yew", "containers": []}, "status": {"phase": "Running"}});
-        assert_eq!(
-            place_phase(&serde_json::from_value(pod).unwrap()),
-            PlacePhase::Deleting {
-                since: at("2026-01-01T10:00:30Z"),
-                reason: String::new(),
-                message: "node `yew`".to_owned(),
-            }
-        );
-    }
-
-    #[test]
-    fn a_failed_carrier_ends_the_place_with_its_words() {
-        let carrier = json!({"terminated": {"exitCode": 1, "message": "no space left"}});
-        let job = json!({"waiting": {"reason": "ContainerCreating"}});
-        let status = json!({"phase": "Pending", "containerStatuses": statuses(carrier, job)});
-        let PlacePhase::Ended {
-            reason, message, ..
-        } = phase(status)
-        else {
-            panic!("not ended")
-        };
-        assert_eq!(reason, CARRIER_FAILED);
-        assert!(message.contains("no space left"), "{message}");
-    }
-}
+mod tests;

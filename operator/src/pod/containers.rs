@@ -17,7 +17,7 @@ use super::{AgentDelivery, AgentSettings, CARRIER, JOB, volumes};
 
 const AGENT_IN_ITS_IMAGE: &str = "/rustci-agent";
 const TOKEN_SOCKET: &str = "/rustci/token.sock";
-const PULL_POLICY: &str = "IfNotPresent";
+pub(super) const PULL_POLICY: &str = "IfNotPresent";
 
 /// What differs between the job's container and the carrier.
 pub(super) struct Steps {
@@ -67,16 +67,6 @@ pub(super) fn job(place: &PlaceSpec, agent: &AgentSettings, steps: Steps) -> Con
     if steps.with_token {
         mounts.push(volumes::service_account_mount());
     }
-    // Root keeps the runtime's default capabilities: package managers need them. Whether root is
-    // allowed at all is the namespace's pod security level to say.
-    let security = if steps.root {
-        SecurityContext {
-            allow_privilege_escalation: Some(false),
-            ..SecurityContext::default()
-        }
-    } else {
-        confined()
-    };
     Container {
         name: JOB.to_owned(),
         image: Some(place.image.clone()),
@@ -88,7 +78,7 @@ pub(super) fn job(place: &PlaceSpec, agent: &AgentSettings, steps: Steps) -> Con
         resources: steps.resources,
         security_context: Some(SecurityContext {
             read_only_root_filesystem: Some(steps.read_only_root),
-            ..security
+            ..hardened(steps.root)
         }),
         termination_message_path: Some("/dev/termination-log".to_owned()),
         termination_message_policy: Some("File".to_owned()),
@@ -105,20 +95,18 @@ fn job_env(place: &PlaceSpec, agent: &AgentSettings) -> Vec<EnvVar> {
         field("RUSTCI_AGENT_POD_UID", "metadata.uid"),
         field("RUSTCI_AGENT_NAMESPACE", "metadata.namespace"),
     ];
-    env.extend(place.env_from.iter().map(from_source));
+    let kept = place.env_from.iter();
+    env.extend(kept.map(|EnvFrom { name, source }| from_source(name, source)));
     env
 }
 
-fn from_source(from: &EnvFrom) -> EnvVar {
-    let EnvFrom {
-        name,
-        source: EnvSource {
-            secret_key_ref,
-            config_map_key_ref,
-        },
-    } = from;
+pub(super) fn from_source(name: &str, source: &EnvSource) -> EnvVar {
+    let EnvSource {
+        secret_key_ref,
+        config_map_key_ref,
+    } = source;
     EnvVar {
-        name: name.clone(),
+        name: name.to_owned(),
         value_from: Some(EnvVarSource {
             secret_key_ref: secret_key_ref.as_ref().map(|secret| SecretKeySelector {
                 name: secret.name.clone(),
@@ -183,6 +171,18 @@ fn carrier_resources() -> ResourceRequirements {
         requests: Some(quantities(&[("cpu", "10m"), ("memory", "16Mi")])),
         limits: Some(quantities(&[("memory", "64Mi")])),
         ..ResourceRequirements::default()
+    }
+}
+
+/// What a user's container may do. Root keeps the runtime's default capabilities: package managers
+/// need them. Whether root is allowed at all is the namespace's pod security level to say.
+pub(super) fn hardened(is_root: bool) -> SecurityContext {
+    match is_root {
+        true => SecurityContext {
+            allow_privilege_escalation: Some(false),
+            ..SecurityContext::default()
+        },
+        false => confined(),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::*;
 use crds::{ConfigMapKeyRef, EnvSource, SecretKeyRef};
-use planner::run::{EnvFrom, JobKey};
+use planner::run::{EnvFrom, JobKey, ServiceSpec};
 
 fn agent(delivery: AgentDelivery) -> AgentSettings {
     AgentSettings {
@@ -36,6 +36,7 @@ fn place(pod: PodOptions, sources: Vec<EnvSource>) -> PlaceSpec {
         runner: Some("large".to_owned()),
         image: "registry.example/rust:1".to_owned(),
         pod,
+        services: Vec::new(),
         env_from: sources.into_iter().enumerate().map(named).collect(),
         active_deadline: Duration::from_secs(4_200),
     }
@@ -90,14 +91,54 @@ fn options_and_sources_reach_the_jobs_container() {
 }
 
 #[test]
+fn services_are_native_sidecars_before_the_other_containers() {
+    let db: crds::Service = serde_json::from_value(serde_json::json!({
+        "name": "db", "image": "registry.example/postgres:17",
+        "command": ["run"], "args": ["-c", "price=$(PRICE)"],
+        "env": [
+            {"name": "LITERAL", "value": "5$ and $(HOME)"},
+            {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "db", "key": "password"}}},
+        ],
+        "ports": [5432],
+        "readiness": {"tcpPort": 5432},
+        "resources": {"limits": {"memory": "256Mi"}},
+        "runAsUser": 999,
+    }))
+    .unwrap();
+    let web: crds::Service = serde_json::from_value(serde_json::json!({
+        "name": "web", "image": "registry.example/web:1",
+        "readiness": {"httpGet": {"port": 8080}},
+    }))
+    .unwrap();
+    let spec = |service, period, limit| ServiceSpec {
+        service,
+        period: Duration::from_secs(period),
+        limit: Duration::from_secs(limit),
+    };
+    let mut place = place(PodOptions::default(), Vec::new());
+    place.services = vec![spec(db, 2, 61), spec(web, 1, 30)];
+    let pod = yaml(&build_pod(&place, &agent(AgentDelivery::Carrier)));
+    let spec = &pod["spec"];
+    insta::assert_yaml_snapshot!(serde_json::json!({
+        "initContainers": spec["initContainers"], "hostAliases": spec["hostAliases"]}));
+    let names = spec["containers"].as_array().unwrap().iter();
+    let names: Vec<_> = names.map(|container| &container["name"]).collect();
+    assert_eq!(names, [CARRIER, JOB]);
+}
+
+#[test]
 fn the_agents_token_is_mounted_in_the_carrier_alone() {
     for delivery in [AgentDelivery::Carrier, AgentDelivery::ImageVolume] {
-        let pod = build_pod(&place(PodOptions::default(), Vec::new()), &agent(delivery));
-        let with_token: Vec<_> = pod
-            .spec
-            .unwrap()
-            .containers
-            .into_iter()
+        let service = serde_json::from_value(serde_json::json!({"name": "db", "image": "d:1"}));
+        let mut place = place(PodOptions::default(), Vec::new());
+        place.services = vec![ServiceSpec {
+            service: service.unwrap(),
+            period: Duration::from_secs(1),
+            limit: Duration::from_secs(9),
+        }];
+        let spec = build_pod(&place, &agent(delivery)).spec.unwrap();
+        let services = spec.init_containers.unwrap_or_default();
+        let with_token: Vec<_> = (spec.containers.into_iter().chain(services))
             .filter(|c| c.volume_mounts.iter().flatten().any(|m| m.name == "token"))
             .map(|c| c.name)
             .collect();

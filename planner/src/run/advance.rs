@@ -1,22 +1,19 @@
 //! Brings one job that has a place one turn further.
 //! Must not start jobs, and must not judge: that is the part of `outcome`.
 
-use crds::{FailureClass, JobState, NamedValue, StepState, StepStatus};
+use crds::{JobState, StepState, StepStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::ending::Ending;
 use super::observed::{AgentFact, PlacePhase, StepFact, StepPhase};
 use super::outcome::{Attempt, Judgement, job_timed_out, judge};
+use super::outputs;
 use super::plan::{Action, CancelReason};
 use super::reason::JobReason;
 use super::stop::Stop;
-use super::turn::{Inputs, Turn};
-use crate::expression::{Status, StepValues, Uses};
+use super::turn::Turn;
 use crate::validate::ValidPipeline;
-
-/// Most bytes of all outputs of a run, names included.
-pub(crate) const MAX_OUTPUTS: usize = 32 * 1024;
 
 /// Looks at a job that is `Starting` or `Running`.
 pub(super) fn advance(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize) {
@@ -33,6 +30,7 @@ pub(super) fn advance(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize)
             .as_ref()
             .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
         place: turn.place(job).map(|place| &place.phase),
+        companions: turn.place(job).map_or(&[], |place| &place.companions),
         agent,
         stop: Stop::of_entry(turn, pipeline, job),
         settings: turn.settings(),
@@ -96,76 +94,11 @@ fn run(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize, attempt: &Atte
 
 fn succeed(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize) {
     let mut ending = Ending::new(JobState::Succeeded, JobReason::Succeeded, None, "");
-    match outputs(turn, pipeline, job) {
+    match outputs::of_job(turn, pipeline, job) {
         Ok(outputs) => ending.outputs = outputs,
         Err(failure) => ending = failure,
     }
     turn.end_job(pipeline, job, ending);
-}
-
-fn outputs(
-    turn: &Turn<'_>,
-    pipeline: &ValidPipeline,
-    job: usize,
-) -> Result<Vec<NamedValue>, Ending> {
-    let valid = turn.job_of(pipeline, job);
-    let declared = &valid.outputs;
-    if declared.is_empty() {
-        return Ok(Vec::new());
-    }
-    let result = turn.agent(job).and_then(|agent| agent.result.as_ref());
-    let written = result.map_or(&[][..], |result| &result.outputs);
-    let steps = valid.spec.steps.iter().map(|step| StepValues {
-        name: &step.name,
-        outputs: written
-            .iter()
-            .filter(|output| output.step == step.name)
-            .map(|output| (output.name.as_str(), output.value.as_str()))
-            .collect(),
-    });
-    let none = Uses::default();
-    let evaluator = turn.evaluator(
-        pipeline,
-        Inputs {
-            job: turn.layout.job(job),
-            matrix: &turn.status.jobs[job].matrix,
-            uses: valid.uses.as_ref().unwrap_or(&none),
-            status: Status::default(),
-            steps: steps.collect(),
-        },
-    );
-    let mut outputs = Vec::new();
-    for (name, template) in declared {
-        let value = template.evaluate(&evaluator).map_err(|error| {
-            let message = format!("output `{name}`: {error}");
-            Ending::failed(
-                JobReason::ExpressionFailed,
-                FailureClass::Configuration,
-                message,
-            )
-        })?;
-        outputs.push(NamedValue {
-            name: name.clone(),
-            value,
-        });
-    }
-    let before = turn.status.jobs.iter().flat_map(|job| &job.outputs);
-    let size: usize = before
-        .chain(&outputs)
-        .map(|o| o.name.len() + o.value.len())
-        .sum();
-    if size > MAX_OUTPUTS {
-        let message = format!(
-            "the outputs of the run's jobs have {size} bytes, and {MAX_OUTPUTS} are allowed: \
-             give large values to later jobs in another way"
-        );
-        return Err(Ending::failed(
-            JobReason::OutputsTooLarge,
-            FailureClass::User,
-            message,
-        ));
-    }
-    Ok(outputs)
 }
 
 /// Steps that have ended do not change any more, whatever a late report says.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::prepared::Prepared;
 use super::queue::Rival;
+use crate::reuse::Library;
 
 /// Everything that a decision about one run depends on.
 #[derive(Clone, Debug)]
@@ -16,6 +17,9 @@ pub struct Observed<'a> {
     pub run: &'a PipelineRun,
     /// The Pipeline that the run names.
     pub pipeline: PipelineFact<'a>,
+    /// The pipelines that the run's pipeline uses, and those that they use, as far as they exist:
+    /// needed until the status has a snapshot ([`crate::reuse::missing`] names them).
+    pub library: Library<'a>,
     /// What earlier turns of this run have checked; empty for the first.
     pub prepared: &'a Prepared,
     /// One entry for each place (pod) that the caller knows of. A place that nobody knows of,
@@ -75,7 +79,72 @@ pub struct PlaceFact {
     pub name: String,
     /// Where the place stands.
     pub phase: PlacePhase,
+    /// The containers beside the job's own, in the order in which they start.
+    pub companions: Vec<CompanionFact>,
 }
+
+/// What is known of one container beside the job's own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompanionFact {
+    /// What it is for.
+    pub role: CompanionRole,
+    /// Its image.
+    pub image: String,
+    /// Where it stands.
+    pub phase: CompanionPhase,
+    /// How often its process has ended.
+    pub ends: u32,
+    /// The last of these ends.
+    pub last_end: Option<CompanionEnd>,
+}
+
+/// What a container beside the job's own is for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum CompanionRole {
+    /// The service of this name.
+    Service(String),
+}
+
+/// Where a container beside the job's own stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CompanionPhase {
+    /// What comes before it is not ready, or it is being created.
+    Pending,
+    /// It can't start, or not yet again.
+    Waiting {
+        /// The container's waiting reason, such as `ImagePullBackOff`.
+        reason: String,
+        /// The container's waiting message.
+        message: String,
+        /// Since when it waits (the pod's PodScheduled transition, else its creation).
+        since: Timestamp,
+    },
+    /// Its process runs and is not ready yet.
+    Starting {
+        /// Start of its process.
+        since: Timestamp,
+    },
+    /// It is ready.
+    Ready,
+}
+
+/// The end of a container's process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompanionEnd {
+    /// When it ended.
+    pub at: Timestamp,
+    /// How long it ran.
+    pub ran: Duration,
+    /// Its exit code.
+    pub exit_code: i32,
+    /// The kubelet's word, such as `OOMKilled` or `Error`.
+    pub reason: String,
+    /// The last lines of its log, else empty.
+    pub message: String,
+}
+
+/// The kubelet's word for a container that was killed for want of memory.
+pub(crate) const OOM_KILLED: &str = "OOMKilled";
 
 /// Where a place stands. In local mode a place is the in-process agent.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,8 +6,11 @@ use std::time::Duration;
 use crds::{FailureClass, JobState};
 use jiff::Timestamp;
 
+use super::companion;
 use super::ending::Ending;
-use super::observed::{AgentFact, JobOutcome, JobResult, PlacePhase, Settings, StepPhase};
+use super::observed::{
+    AgentFact, CompanionFact, JobOutcome, JobResult, OOM_KILLED, PlacePhase, Settings, StepPhase,
+};
 use super::reason::JobReason;
 use super::stop::Stop;
 use super::stuck::{by_place, starting};
@@ -22,6 +25,7 @@ pub(super) struct Attempt<'a> {
     /// When the attempt was assigned.
     pub(super) assigned: Timestamp,
     pub(super) place: Option<&'a PlacePhase>,
+    pub(super) companions: &'a [CompanionFact],
     pub(super) agent: Option<&'a AgentFact>,
     pub(super) stop: Option<Stop>,
     pub(super) settings: &'a Settings,
@@ -97,10 +101,13 @@ pub(super) fn judge(attempt: &Attempt<'_>) -> Judgement {
             reason,
             message,
         }) => ended(attempt, by_exit(*exit_code, *signal, reason, message)),
-        Some(_) if attempt.state == JobState::Running || took_offer(attempt.agent) => {
-            Judgement::Runs
-        }
-        Some(place) => by_place(attempt, place),
+        Some(place) => companion::judge(attempt, place).unwrap_or_else(|| {
+            let is_taken = attempt.state == JobState::Running || took_offer(attempt.agent);
+            match is_taken {
+                true => Judgement::Runs,
+                false => by_place(attempt, place),
+            }
+        }),
     }
 }
 
@@ -220,7 +227,7 @@ fn step_failed(attempt: &Attempt<'_>, agent: &AgentFact, result: &JobResult) -> 
         let message = format!("step `{name}` used more memory than the container may");
         return Ending::failed(JobReason::OutOfMemory, FailureClass::OutOfMemory, message);
     }
-    let message = match (step.exit_code, step.signal) {
+    let mut message = match (step.exit_code, step.signal) {
         (Some(code), _) => format!("step `{name}` exited with code {code}"),
         (None, Some(signal)) => format!("step `{name}` was ended by signal {signal}"),
         (None, None) => format!(
@@ -228,6 +235,7 @@ fn step_failed(attempt: &Attempt<'_>, agent: &AgentFact, result: &JobResult) -> 
             or(&step.message, &result.message)
         ),
     };
+    message.push_str(&companion::aside(attempt));
     Ending::failed(JobReason::StepFailed, FailureClass::User, message)
 }
 
@@ -272,13 +280,18 @@ impl Attempt<'_> {
 
     /// When the steps began, at the latest.
     pub(super) fn began(&self) -> Timestamp {
-        let latest = self.assigned + self.pending_limit() + self.settings.agent_connect_timeout;
+        let latest = self.assigned + self.starting_limit() + self.settings.agent_connect_timeout;
         let first_step = || self.agent.and_then(|agent| agent.steps.first()?.started_at);
         // The step's time is from the agent's clock, which may be wrong.
         let accepted = self.agent.and_then(|agent| agent.accepted_at);
         accepted
             .or_else(|| first_step().map(|start| start.min(latest)))
             .unwrap_or(latest)
+    }
+
+    /// Longest time until its container runs, its services included.
+    pub(super) fn starting_limit(&self) -> Duration {
+        self.pending_limit() + self.job.services_limit()
     }
 
     pub(super) fn pending_limit(&self) -> Duration {
@@ -314,7 +327,6 @@ pub(super) fn job_timed_out(attempt: &Attempt<'_>) -> Ending {
     Ending::failed(JobReason::JobTimedOut, FailureClass::Timeout, message)
 }
 
-const OOM_KILLED: &str = "OOMKilled";
 const SIGKILL: i32 = 9;
 const OUT_OF_MEMORY: &str = "out of memory";
 

@@ -3,15 +3,19 @@
 
 use std::time::Duration;
 
-use crds::{EnvSource, FailureClass, JobStatus, PodOptions};
+use crds::{EnvSource, FailureClass, JobStatus};
 
+use super::companion::SERVICE_GRACE;
 use super::ending::Ending;
-use super::plan::{EnvEntry, EnvFrom, EnvValue, OfferSpec, PlaceSpec, StepOffer, StepRuns};
+use super::plan::{
+    EnvEntry, EnvFrom, EnvValue, OfferSpec, PlaceSpec, ServiceSpec, StepOffer, StepRuns,
+};
 use super::reason::JobReason;
 use super::retry;
 use super::turn::{Inputs, Turn};
-use crate::expression::{Evaluator, Status, Template, Uses};
+use crate::expression::{Condition, Evaluator, Status, Template, Uses};
 use crate::names;
+use crate::pod;
 use crate::validate::{ValidEnvValue, ValidJob, ValidPipeline, ValidStep};
 
 /// Shell of steps that name none, in jobs that name none.
@@ -58,7 +62,7 @@ pub(super) fn build_place(
         let value = evaluator.text(&format!("nodeSelector {key}"), value)?;
         own.node_selector.insert(key.clone(), value);
     }
-    let mut pod = merge(defaults, own);
+    let mut pod = pod::merge(defaults, own);
     if let Some(resources) = &mut pod.resources {
         retry::raise(resources, valid.retry.as_ref(), &turn.status.jobs[job]);
     }
@@ -71,6 +75,7 @@ pub(super) fn build_place(
         runner: valid.spec.runner.clone(),
         image: image.unwrap_or_default(),
         pod,
+        services: services(valid, &evaluator)?,
         env_from: sources(valid)
             .into_iter()
             .enumerate()
@@ -135,20 +140,22 @@ impl JobTexts<'_> {
             .transpose()
     }
 
-    /// A step's condition, for each way in which the steps before can have gone.
+    /// A step's conditions, for each way in which the steps before can have gone.
     fn runs(&self, step: &ValidStep) -> Result<StepRuns, Ending> {
-        let (Some(when), Some(uses)) = (&step.when, self.uses) else {
+        let conditions = step.when.as_slice();
+        let Some(uses) = self.uses.filter(|_| !conditions.is_empty()) else {
             return Ok(StepRuns::default());
         };
         let after = |status| {
             let evaluator = self.after(uses, status);
-            let value = when.evaluate(&evaluator);
-            value.map_err(|error| expression_failed(&format!("`when`: {error}")))
+            let holds = |all: bool, when: &Condition| Ok(all && when.evaluate(&evaluator)?);
+            let value = conditions.iter().try_fold(true, holds);
+            value.map_err(|error: String| expression_failed(&format!("`when`: {error}")))
         };
         let status = Status::default();
         let (success, failure, cancelled) = (true, true, true);
         let after_success = after(Status { success, ..status })?;
-        if !when.uses().status {
+        if !conditions.iter().any(|when| when.uses().status) {
             return Ok(StepRuns {
                 after_success,
                 after_failure: false,
@@ -293,6 +300,30 @@ fn sources(job: &ValidJob) -> Vec<&EnvSource> {
     sources
 }
 
+/// A job's services, with what its expressions give.
+fn services(job: &ValidJob, values: &JobTexts<'_>) -> Result<Vec<ServiceSpec>, Ending> {
+    let services = job.services.iter().map(|valid| {
+        let of_service = |ending: Ending| Ending {
+            message: format!("service `{}`: {}", valid.spec.name, ending.message),
+            ..ending
+        };
+        let mut service = valid.spec.clone();
+        service.image = values.text("image", &valid.image).map_err(of_service)?;
+        for (variable, value) in service.env.iter_mut().zip(&valid.env) {
+            if let ValidEnvValue::Template(template) = &value.value {
+                let what = format!("variable `{}`", value.name);
+                variable.value = Some(values.text(&what, template).map_err(of_service)?);
+            }
+        }
+        Ok(ServiceSpec {
+            service,
+            period: valid.period,
+            limit: valid.limit,
+        })
+    });
+    services.collect()
+}
+
 fn from_name(index: usize) -> String {
     format!("RUSTCI_FROM_{index}")
 }
@@ -300,42 +331,10 @@ fn from_name(index: usize) -> String {
 fn longest_life(turn: &Turn<'_>, job: &ValidJob) -> Duration {
     let settings = turn.settings();
     job.pending_timeout.unwrap_or(settings.pending_timeout)
+        + job.services_limit()
+        + SERVICE_GRACE * u32::try_from(job.services.len()).unwrap_or(u32::MAX)
         + settings.agent_connect_timeout
         + job.timeout.unwrap_or(settings.job_timeout)
         + settings.cancel_grace
         + settings.backstop_grace * 4
-}
-
-/// The job's own options win field by field.
-fn merge(defaults: PodOptions, own: PodOptions) -> PodOptions {
-    let PodOptions {
-        resources,
-        node_selector,
-        tolerations,
-        service_account_name,
-        automount_service_account_token,
-        image_pull_secrets,
-        run_as_user,
-        read_only_root_filesystem,
-        pending_timeout,
-    } = own;
-    let chosen = |own: Vec<_>, default| if own.is_empty() { default } else { own };
-    PodOptions {
-        resources: resources.or(defaults.resources),
-        node_selector: match node_selector.is_empty() {
-            true => defaults.node_selector,
-            false => node_selector,
-        },
-        tolerations: match tolerations.is_empty() {
-            true => defaults.tolerations,
-            false => tolerations,
-        },
-        service_account_name: service_account_name.or(defaults.service_account_name),
-        automount_service_account_token: automount_service_account_token
-            .or(defaults.automount_service_account_token),
-        image_pull_secrets: chosen(image_pull_secrets, defaults.image_pull_secrets),
-        run_as_user: run_as_user.or(defaults.run_as_user),
-        read_only_root_filesystem: read_only_root_filesystem.or(defaults.read_only_root_filesystem),
-        pending_timeout: pending_timeout.or(defaults.pending_timeout),
-    }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crds::{EnvSource, PipelineRunStatus, PodOptions};
+use crds::{EnvSource, PipelineRunStatus, PodOptions, Service};
 use jiff::Timestamp;
 
 use super::observed::JobKey;
@@ -88,11 +88,24 @@ pub struct PlaceSpec {
     pub image: String,
     /// Pod options, the pool's and the job's merged.
     pub pod: PodOptions,
+    /// The services, in the order in which they start.
+    pub services: Vec<ServiceSpec>,
     /// Environment variables of the job's container that the kubelet fills in.
     pub env_from: Vec<EnvFrom>,
     /// Longest life of the job's container, as a last backstop for the kubelet
     /// (`activeDeadlineSeconds`): pending and job timeout with all graces.
     pub active_deadline: Duration,
+}
+
+/// One service of a place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceSpec {
+    /// The service, the expressions in its image and environment evaluated.
+    pub service: Service,
+    /// Time from one look whether it is ready to the next.
+    pub period: Duration,
+    /// Longest time until it is ready.
+    pub limit: Duration,
 }
 
 /// One variable `RUSTCI_FROM_<n>` of the job's container.

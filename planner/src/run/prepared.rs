@@ -3,9 +3,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crds::PipelineSpec;
+use crds::{PipelineSpec, UsedPipeline};
 
-use crate::validate::{Problem, ValidPipeline, validate_pipeline};
+use crate::reuse::Library;
+use crate::validate::{Problem, ValidPipeline, validate_pipeline_with};
 
 /// Keeps the checked pipeline of one run.
 #[derive(Debug, Default)]
@@ -14,20 +15,53 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// The pipeline of this spec: the kept one, if it is still the same.
-    pub(super) fn pipeline(&self, spec: &PipelineSpec) -> Result<Arc<ValidPipeline>, Vec<Problem>> {
-        let mut kept = self.pipeline.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pipeline) = kept.as_ref().filter(|kept| kept.spec == *spec) {
-            return Ok(Arc::clone(pipeline));
-        }
-        let pipeline = Arc::new(validate_pipeline(spec)?);
-        *kept = Some(Arc::clone(&pipeline));
-        Ok(pipeline)
+    /// The pipeline of a snapshot: the kept one, if it is still the same.
+    pub(super) fn of_snapshot(
+        &self,
+        spec: &PipelineSpec,
+        used: &[UsedPipeline],
+    ) -> Result<Arc<ValidPipeline>, Vec<Problem>> {
+        let same = |kept: &ValidPipeline| {
+            let parts = |used: &[UsedPipeline]| -> Vec<_> {
+                let parts = used.iter();
+                parts
+                    .map(|part| (part.pipeline.clone(), part.digest.clone()))
+                    .collect()
+            };
+            kept.spec == *spec && parts(&kept.used) == parts(used)
+        };
+        self.kept_or(same, || validate_pipeline_with(spec, &Library::of(used)))
+    }
+
+    /// A pipeline with what it uses of a library, before there is a snapshot.
+    pub(super) fn of_library(
+        &self,
+        spec: &PipelineSpec,
+        library: &Library<'_>,
+    ) -> Result<Arc<ValidPipeline>, Vec<Problem>> {
+        // The library may have changed since the last turn.
+        let same = |kept: &ValidPipeline| kept.used.is_empty() && kept.spec == *spec;
+        self.kept_or(same, || validate_pipeline_with(spec, library))
     }
 
     /// Keeps a pipeline that was checked elsewhere.
-    pub(super) fn keep(&self, pipeline: ValidPipeline) {
+    pub(super) fn keep(&self, pipeline: ValidPipeline) -> Arc<ValidPipeline> {
+        let pipeline = Arc::new(pipeline);
         let mut kept = self.pipeline.lock().unwrap_or_else(PoisonError::into_inner);
-        *kept = Some(Arc::new(pipeline));
+        *kept = Some(Arc::clone(&pipeline));
+        pipeline
+    }
+
+    fn kept_or(
+        &self,
+        same: impl FnOnce(&ValidPipeline) -> bool,
+        check: impl FnOnce() -> Result<ValidPipeline, Vec<Problem>>,
+    ) -> Result<Arc<ValidPipeline>, Vec<Problem>> {
+        let kept = self.pipeline.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = kept.as_ref().filter(|kept| same(kept)) {
+            return Ok(Arc::clone(pipeline));
+        }
+        drop(kept);
+        check().map(|pipeline| self.keep(pipeline))
     }
 }

@@ -90,6 +90,12 @@ reasons! {
         MissingReference,
         /// A container can't be started.
         ContainerStartFailed,
+        /// A service is not ready yet.
+        ServiceStarting,
+        /// A service was not ready in time.
+        ServiceNotReady,
+        /// A service ended, at its start or while the steps ran.
+        ServiceFailed,
         /// A quota refuses its pod.
         QuotaExceeded,
         /// The API server refuses its pod.

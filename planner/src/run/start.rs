@@ -13,7 +13,8 @@ use super::reason::RunReason;
 use super::takeover::{self, Retrial};
 use super::turn::Turn;
 use crate::params;
-use crate::validate::{Problem, ValidPipeline, validate_run};
+use crate::reuse;
+use crate::validate::{Problem, ValidPipeline, validate_run_with};
 
 /// What a run can do.
 pub(super) enum Resolved {
@@ -37,7 +38,11 @@ pub(super) fn resolve(turn: &mut Turn<'_>) -> Resolved {
         is_new = true;
     }
     let snapshot = turn.status.pipeline.as_ref().expect("it was set above");
-    let pipeline = match turn.observed.prepared.pipeline(&snapshot.spec) {
+    let pipeline = match turn
+        .observed
+        .prepared
+        .of_snapshot(&snapshot.spec, &snapshot.used)
+    {
         Ok(pipeline) => pipeline,
         Err(problems) => return invalid(RunReason::InvalidPipeline, &problems),
     };
@@ -98,7 +103,20 @@ fn taken_over(turn: &Turn<'_>) -> String {
 
 fn snapshot(turn: &mut Turn<'_>) -> Result<ResolvedPipeline, Resolved> {
     let spec = &turn.observed.run.spec;
-    let run = validate_run(spec).map_err(|problems| {
+    let library = &turn.observed.library;
+    let written = match turn.observed.pipeline {
+        PipelineFact::Found { spec, .. } => Some(spec),
+        PipelineFact::Inline | PipelineFact::Missing { .. } => spec.pipeline_spec.as_ref(),
+    };
+    let needed = written.map(|written| reuse::missing(written, library));
+    if let Some(needed) = needed.iter().flatten().next() {
+        return Err(missing(
+            turn,
+            &needed.pipeline,
+            &format!(", which {} uses", needed.user),
+        ));
+    }
+    let run = validate_run_with(spec, library).map_err(|problems| {
         let inline = problems
             .iter()
             .all(|p| p.field.starts_with("spec.pipelineSpec"));
@@ -109,26 +127,27 @@ fn snapshot(turn: &mut Turn<'_>) -> Result<ResolvedPipeline, Resolved> {
         };
         invalid(reason, &problems)
     })?;
-    let (name, generation, written) = match turn.observed.pipeline {
+    let (name, generation, pipeline) = match turn.observed.pipeline {
         PipelineFact::Inline => {
             let Some(pipeline) = run.into_pipeline() else {
-                return Err(missing(turn, ""));
+                return Err(missing(turn, "", ""));
             };
-            turn.observed.prepared.keep(pipeline);
-            let written = spec.pipeline_spec.as_ref();
-            (turn.run_name(), None, written.expect("it was checked"))
+            (turn.run_name(), None, turn.observed.prepared.keep(pipeline))
         }
         PipelineFact::Found {
             name,
             generation,
             spec,
         } => {
-            let checked = turn.observed.prepared.pipeline(spec);
-            checked.map_err(|problems| invalid(RunReason::InvalidPipeline, &problems))?;
-            (name, Some(generation), spec)
+            let checked = turn.observed.prepared.of_library(spec, library);
+            let checked =
+                checked.map_err(|problems| invalid(RunReason::InvalidPipeline, &problems))?;
+            (name, Some(generation), checked)
         }
-        PipelineFact::Missing { name } => return Err(missing(turn, name)),
+        PipelineFact::Missing { name } => return Err(missing(turn, name, "")),
     };
+    let written = &pipeline.spec;
+    bounded(&pipeline, generation.is_none())?;
     let params = params::resolve(&written.params, &spec.params)
         .map_err(|problems| invalid(RunReason::InvalidRun, &problems))?;
     if spec.suspend && !spec.cancel {
@@ -142,13 +161,38 @@ fn snapshot(turn: &mut Turn<'_>) -> Result<ResolvedPipeline, Resolved> {
         name: name.to_owned(),
         generation,
         spec: written.clone(),
-        used: Vec::new(),
+        used: pipeline.used.clone(),
         params,
     })
 }
 
+/// The snapshot must fit into the run beside the statuses of its jobs. A pipeline that stands in the
+/// run is there twice.
+fn bounded(pipeline: &ValidPipeline, is_inline: bool) -> Result<(), Resolved> {
+    let mut size = reuse::size(&pipeline.spec, &pipeline.used);
+    if is_inline {
+        size += reuse::size(&pipeline.spec, &[]);
+    }
+    let (count, most) = (pipeline.used.len(), reuse::MAX_PIPELINES);
+    let message = if size > reuse::MAX_BYTES {
+        let (size, most) = (size.div_ceil(1024), reuse::MAX_BYTES / 1024);
+        format!(
+            "the pipeline with all that it uses has {size} KiB, and a run can keep {most} KiB: \
+             put long scripts into the image or the repository, or split the pipeline"
+        )
+    } else if count > most {
+        format!("the pipeline uses {count} others, and {most} are allowed: put some together")
+    } else {
+        return Ok(());
+    };
+    Err(Resolved::Rejected {
+        reason: RunReason::InvalidPipeline,
+        message,
+    })
+}
+
 /// GitOps tools may apply a run before its Pipeline, so a missing one is waited for.
-fn missing(turn: &mut Turn<'_>, name: &str) -> Resolved {
+fn missing(turn: &mut Turn<'_>, name: &str, user: &str) -> Resolved {
     if turn.observed.run.spec.cancel {
         let message = "the run was cancelled before it started".to_owned();
         return Resolved::Rejected {
@@ -159,7 +203,7 @@ fn missing(turn: &mut Turn<'_>, name: &str) -> Resolved {
     let created = turn.observed.run.metadata.creation_timestamp.as_ref();
     let since = created.map_or(Timestamp::UNIX_EPOCH, |time| time.0);
     let message = format!(
-        "there is no Pipeline `{name}` in the namespace `{}`",
+        "there is no Pipeline `{name}` in the namespace `{}`{user}",
         turn.namespace()
     );
     if turn.is_over(since, turn.settings().missing_config_grace) {

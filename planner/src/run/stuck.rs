@@ -33,7 +33,7 @@ pub(super) fn by_place(attempt: &Attempt<'_>, place: &PlacePhase) -> Judgement {
             reason,
             message,
             since,
-        } => waiting(attempt, reason, message, *since),
+        } => waiting(attempt, Waiter::Job, reason, message, *since),
         PlacePhase::Running { since } => Judgement::quiet(
             *since,
             attempt.settings.agent_connect_timeout,
@@ -78,11 +78,48 @@ fn refused(attempt: &Attempt<'_>, kind: RefusalKind, message: &str) -> Judgement
     }
 }
 
-fn waiting(attempt: &Attempt<'_>, reason: &str, message: &str, since: Timestamp) -> Judgement {
+/// Whose container waits.
+#[derive(Clone, Copy)]
+pub(super) enum Waiter<'a> {
+    /// The job's own.
+    Job,
+    /// A service's, of this name and image.
+    Service(&'a str, &'a str),
+}
+
+impl Waiter<'_> {
+    fn image(self, attempt: &Attempt<'_>) -> String {
+        match (self, &attempt.job.spec.image) {
+            (Self::Job, None) => "its image".to_owned(),
+            (Self::Job, Some(image)) => format!("image {image}"),
+            (Self::Service(name, image), _) => format!("image {image} of service `{name}`"),
+        }
+    }
+
+    /// Who uses the Secrets and ConfigMaps, and the container.
+    fn words(self) -> (String, String) {
+        match self {
+            Self::Job => ("the job".to_owned(), "its container".to_owned()),
+            Self::Service(name, _) => (
+                format!("service `{name}`"),
+                format!("the container of service `{name}`"),
+            ),
+        }
+    }
+}
+
+/// Judges a container that the kubelet can't start.
+pub(super) fn waiting(
+    attempt: &Attempt<'_>,
+    waiter: Waiter<'_>,
+    reason: &str,
+    message: &str,
+    since: Timestamp,
+) -> Judgement {
     let settings = attempt.settings;
-    let image = attempt.job.spec.image.as_deref();
+    let (user, container) = waiter.words();
     let image_failure = || {
-        let image = image.map_or_else(|| "its image".to_owned(), |image| format!("image {image}"));
+        let image = waiter.image(attempt);
         let text = format!("{image} can't be pulled ({reason}){}", colon(message));
         Ending::failed(JobReason::ImagePullFailed, FailureClass::ImagePull, text)
     };
@@ -101,8 +138,8 @@ fn waiting(attempt: &Attempt<'_>, reason: &str, message: &str, since: Timestamp)
             Judgement::trouble(since, settings.image_pull_grace, image_failure())
         }
         "CreateContainerConfigError" => {
-            let text = "a Secret, ConfigMap or key that the job uses is missing";
-            let ending = configuration(JobReason::MissingReference, text);
+            let text = format!("a Secret, ConfigMap or key that {user} uses is missing");
+            let ending = configuration(JobReason::MissingReference, &text);
             Judgement::trouble(since, settings.missing_config_grace, ending)
         }
         "CreateContainerError"
@@ -111,8 +148,8 @@ fn waiting(attempt: &Attempt<'_>, reason: &str, message: &str, since: Timestamp)
         | "ContainerCannotRun"
         | "PostStartHookError"
         | "CrashLoopBackOff" => {
-            let ending =
-                configuration(JobReason::ContainerStartFailed, "its container can't start");
+            let text = format!("{container} can't start");
+            let ending = configuration(JobReason::ContainerStartFailed, &text);
             Judgement::trouble(since, settings.missing_config_grace, ending)
         }
         _ => {
@@ -126,7 +163,7 @@ fn waiting(attempt: &Attempt<'_>, reason: &str, message: &str, since: Timestamp)
 pub(super) fn starting(attempt: &Attempt<'_>, message: &str) -> Judgement {
     let class = FailureClass::Infrastructure;
     let ending = Ending::failed(JobReason::PodStarting, class, message);
-    Judgement::quiet(attempt.assigned, attempt.pending_limit(), ending)
+    Judgement::quiet(attempt.assigned, attempt.starting_limit(), ending)
 }
 
 fn pending_trouble(attempt: &Attempt<'_>, ending: Ending) -> Judgement {

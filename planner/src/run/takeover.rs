@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use crds::{
     Job, JobOrigin, JobState, JobStatus, NamedValue, ParamValue, PipelineRun, PipelineRunSpec,
-    PipelineRunStatus, PipelineSpec, ResolvedPipeline, RetryOf,
+    PipelineRunStatus, PipelineSpec, ResolvedPipeline, RetryOf, UsedPipeline,
 };
 use serde::Serialize;
 
@@ -124,6 +124,11 @@ fn refuse_differences(
             .map(|param| (param.name.clone(), json(&param.value)))
             .collect()
     };
+    let digests = |used: &[UsedPipeline]| -> serde_json::Map<_, _> {
+        let used = used.iter();
+        used.map(|one| (one.pipeline.clone(), json(&one.digest)))
+            .collect()
+    };
     let differs = [
         (
             "pipelineRef",
@@ -134,6 +139,11 @@ fn refuse_differences(
             "pipeline.spec",
             json(&what_runs(&snapshot.spec)),
             json(&what_runs(&pipeline.spec)),
+        ),
+        (
+            "pipeline.used",
+            digests(&snapshot.used).into(),
+            digests(&pipeline.used).into(),
         ),
         (
             "params",

@@ -21,6 +21,8 @@ pub(crate) mod limit {
     pub(crate) const OUTPUTS: usize = 32;
     pub(crate) const OUTPUT_VALUE: usize = 4_096;
     pub(crate) const PARAMS: usize = 64;
+    pub(crate) const TEMPLATES: usize = 32;
+    pub(crate) const INPUTS: usize = 32;
     pub(crate) const ENUM: usize = 64;
     pub(crate) const PARAM_VALUE: usize = 4_096;
     pub(crate) const DESCRIPTION: usize = 1_024;
@@ -42,6 +44,11 @@ pub(crate) mod limit {
     pub(crate) const MATRIX: usize = 256;
     /// Jobs of a run, each job of a matrix counted.
     pub(crate) const RUN_JOBS: usize = 1_000;
+    pub(crate) const SERVICES: usize = 8;
+    pub(crate) const SERVICE_NAME: usize = 40;
+    pub(crate) const PORTS: usize = 16;
+    pub(crate) const WORDS: usize = 64;
+    pub(crate) const WORD: usize = 4_096;
     pub(crate) const SHELL: usize = 16;
     pub(crate) const SHELL_WORD: usize = 1_024;
     pub(crate) const DIRECTORY: usize = 1_024;

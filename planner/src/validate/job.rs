@@ -1,20 +1,34 @@
 //! Checks of one job: steps, environment, outputs, pod.
 //! Must not look at other jobs: what it may use of them is in its scope.
 
-use crds::{EnvSource, EnvVar, Job, PodOptions, Step};
+use crds::{EnvSource, EnvVar, Job, JobOutput, PodOptions, Step};
 
 use super::checker::{Checker, limit};
-use super::{Problem, ValidEnv, ValidEnvValue, ValidJob, ValidStep, approval, matrix, retry};
-use crate::expression::{Condition, Mistake, Scope, Template, Uses};
+use super::steps::{self, Around, Steps};
+use super::uses::{self, Place};
+use super::{
+    Problem, StepNode, ValidEnv, ValidEnvValue, ValidJob, ValidStep, approval, matrix, overlay,
+    retry, service,
+};
+use crate::expression::{Condition, Mistake, Scope, ScopeStep, Template, Uses};
 
-/// Checks a job and makes it ready to run. Its `when` and axes know nothing of its matrix. `shared`
-/// is the pipeline's environment.
+/// The variables around a job.
+#[derive(Clone, Copy)]
+pub(super) struct Environment<'a> {
+    /// The pipeline's: the job's own win.
+    pub(super) shared: &'a [ValidEnv],
+    /// Those of the job's user: they win over the job's own.
+    pub(super) over: &'a [ValidEnv],
+}
+
+/// Checks a job and makes it ready to run. Its `when` and axes know nothing of its matrix.
 pub(super) fn job(
     check: &mut Checker,
     path: &str,
     job: &Job,
     outer: &Scope<'_>,
-    shared: &[ValidEnv],
+    around: Environment<'_>,
+    place: &Place<'_>,
 ) -> ValidJob {
     let matrix_field = format!("{path}.matrix");
     let matrix = (job.matrix.as_ref()).map(|raw| matrix::matrix(check, &matrix_field, raw, outer));
@@ -29,7 +43,7 @@ pub(super) fn job(
         job.runner.as_deref(),
         limit::LABEL,
     );
-    if job.image.is_none() && job.runner.is_none() {
+    if job.image.is_none() && job.runner.is_none() && job.uses.is_none() {
         let remedy = "set image, or name a Runner that has one";
         check.add(
             path,
@@ -49,18 +63,21 @@ pub(super) fn job(
     let field = format!("{path}.approval");
     let approval = (job.approval.as_ref()).map(|raw| approval::approval(check, &field, raw, outer));
     let own = env(check, &format!("{path}.env"), &job.env, scope);
-    let env = merged(shared, &own);
+    let own = merged(&own, around.over);
+    let services = service::services(check, &format!("{path}.services"), job, scope);
     shell(check, &format!("{path}.shell"), &job.shell);
     let field = format!("{path}.workingDir");
     let working_dir = text(check, &field, &job.working_dir, limit::DIRECTORY, scope);
-    check.count(&format!("{path}.steps"), job.steps.len(), 1, limit::STEPS);
-    let names = job.steps.iter().map(|step| step.name.as_str());
-    check.unique(&format!("{path}.steps"), "step", names);
-    let mut steps = Vec::new();
-    for (i, raw) in job.steps.iter().enumerate() {
-        steps.push(step(check, &format!("{path}.steps[{i}]"), raw, scope, &env));
-    }
-    let outputs = outputs(check, &format!("{path}.outputs"), job, scope);
+    shape(check, path, job);
+    let list = format!("{path}.steps");
+    let env = merged(around.shared, &own);
+    let root = Around::default();
+    let steps = match job.uses {
+        None => steps::steps(check, &list, &job.steps, scope, &env, place, &root),
+        Some(_) => Steps::default(),
+    };
+    let field = format!("{path}.outputs");
+    let outputs = outputs(check, &field, &job.outputs, &steps.tree, scope);
     let timeout = check.duration(&format!("{path}.timeout"), job.timeout.as_deref());
     let mut pending_timeout = None;
     let mut node_selector = Vec::new();
@@ -74,26 +91,70 @@ pub(super) fn job(
             node_selector.extend(template(check, &field, value, scope).map(|v| (key.clone(), v)));
         }
     }
-    let field = format!("{path}.retry");
-    let retry = (job.retry.as_ref()).map(|raw| retry::retry(check, &field, job, raw));
     let mut valid = ValidJob {
-        spec: job.clone(),
+        spec: Job {
+            steps: steps.specs,
+            ..job.clone()
+        },
         is_finally: false,
         when,
         matrix,
         approval,
-        retry,
+        retry: None,
         image,
         working_dir,
         node_selector,
+        services,
         uses: None,
         timeout,
         pending_timeout,
-        steps,
+        steps: steps.valid,
+        tree: steps.tree,
         outputs,
     };
+    if let Some(target) = &job.uses {
+        let around = Environment {
+            shared: around.shared,
+            over: &own,
+        };
+        let used = uses::job(check, path, (target, &job.with), scope, around, place);
+        if let Some(used) = used {
+            valid = overlay::overlay(check, path, valid, used);
+        }
+    }
+    let field = format!("{path}.retry");
+    let (spec, retry) = (&valid.spec, valid.spec.retry.as_ref());
+    valid.retry = retry.map(|raw| retry::retry(check, &field, spec, raw));
     valid.uses = uses(&valid);
     valid
+}
+
+/// A job has steps of its own, or uses another job and leaves to it what belongs to the steps.
+fn shape(check: &mut Checker, path: &str, job: &Job) {
+    let at = format!("{path}.uses");
+    if job.uses.is_none() {
+        if !job.with.is_empty() {
+            let message = "nothing takes these values: the job uses no other";
+            check.add(&format!("{path}.with"), message, "set uses, or remove with");
+        }
+        return;
+    }
+    check.count(&format!("{path}.with"), job.with.len(), 0, limit::PARAMS);
+    if !job.steps.is_empty() {
+        let remedy = "set exactly one of the two";
+        check.add(&at, "both steps and uses are set", remedy);
+    }
+    for (is_set, field) in [
+        (!job.outputs.is_empty(), "outputs"),
+        (!job.shell.is_empty(), "shell"),
+        (job.working_dir.is_some(), "workingDir"),
+    ] {
+        if is_set {
+            let message = format!("a job that uses another one has no {field} of its own");
+            let remedy = "remove it: it comes with the steps";
+            check.add(&format!("{path}.{field}"), message, remedy);
+        }
+    }
 }
 
 /// What has to be prepared to evaluate a job's expressions, its own `when` left out.
@@ -104,42 +165,66 @@ fn uses(job: &ValidJob) -> Option<Uses> {
     };
     let steps = || job.steps.iter();
     let of_steps = steps().flat_map(|step| step.env.iter().filter_map(of_env));
+    let services = || job.services.iter();
+    let of_services = services().flat_map(|service| service.env.iter().filter_map(of_env));
     let directories = job
         .working_dir
         .iter()
         .chain(steps().flat_map(|step| &step.working_dir));
     let selectors = job.node_selector.iter().map(|(_, value)| value);
-    let outputs = job.outputs.iter().map(|(_, value)| value);
+    let mut of_templates = Vec::new();
+    (job.tree.iter()).for_each(|node| template_outputs(node, &mut of_templates));
+    let outputs = job
+        .outputs
+        .iter()
+        .map(|(_, value)| value)
+        .chain(of_templates);
     let templates = job
         .image
         .iter()
         .chain(directories)
+        .chain(services().map(|service| &service.image))
         .chain(selectors)
         .chain(outputs);
     let mut all: Option<Uses> = None;
     let mut add = |uses: &Uses| all.get_or_insert_default().add(uses);
     templates.for_each(|template| template.uses().for_each(&mut add));
-    of_steps.for_each(|template| template.uses().for_each(&mut add));
+    let variables = of_steps.chain(of_services);
+    variables.for_each(|template| template.uses().for_each(&mut add));
     steps()
         .flat_map(|step| &step.when)
         .for_each(|when| add(when.uses()));
     all
 }
 
-fn step(
+fn template_outputs<'j>(node: &'j StepNode, all: &mut Vec<&'j Template>) {
+    if let StepNode::Template { steps, outputs, .. } = node {
+        all.extend(outputs.iter().map(|(_, value)| value));
+        steps.iter().for_each(|node| template_outputs(node, all));
+    }
+}
+
+/// A step that was checked, and its own variables.
+pub(super) struct CheckedStep {
+    pub(super) step: ValidStep,
+    pub(super) own: Vec<ValidEnv>,
+}
+
+/// Checks one step, but for what it uses.
+pub(super) fn step(
     check: &mut Checker,
     path: &str,
     step: &Step,
     scope: &Scope<'_>,
     shared: &[ValidEnv],
-) -> ValidStep {
+) -> CheckedStep {
     let Step {
         name,
         when,
-        continue_on_error: _,
+        continue_on_error,
         run,
-        uses: _,
-        with: _,
+        uses,
+        with,
         env: own,
         shell: words,
         working_dir,
@@ -147,17 +232,59 @@ fn step(
     } = step;
     check.label(&format!("{path}.name"), name);
     let when = condition(check, &format!("{path}.when"), when, scope);
-    check.text(&format!("{path}.run"), run, 1, limit::SCRIPT);
+    if uses.is_none() {
+        check.text(&format!("{path}.run"), run, 1, limit::SCRIPT);
+    }
+    for (is_wrong, field, message, remedy) in [
+        (
+            uses.is_some() && !run.is_empty(),
+            "uses",
+            "both run and uses are set",
+            "set exactly one of the two",
+        ),
+        (
+            uses.is_none() && !with.is_empty(),
+            "with",
+            "nothing takes these values: the step uses no template",
+            "set uses, or remove with",
+        ),
+        (
+            uses.is_some() && !words.is_empty(),
+            "shell",
+            "a step that uses a template has no shell of its own",
+            "remove it: it is written in the template",
+        ),
+        (
+            uses.is_some() && timeout.is_some(),
+            "timeout",
+            "a step that uses a template has no timeout of its own",
+            "remove it: it is written in the template, or at the job",
+        ),
+        (
+            uses.is_some() && *continue_on_error,
+            "continueOnError",
+            "a step that uses a template cannot go on after a part of it",
+            "remove it: it is written in the template",
+        ),
+    ] {
+        if is_wrong {
+            check.add(&format!("{path}.{field}"), message, remedy);
+        }
+    }
+    check.count(&format!("{path}.with"), with.len(), 0, limit::INPUTS);
     let own = env(check, &format!("{path}.env"), own, scope);
     shell(check, &format!("{path}.shell"), words);
     let field = format!("{path}.workingDir");
     let working_dir = text(check, &field, working_dir, limit::DIRECTORY, scope);
     let timeout = check.duration(&format!("{path}.timeout"), timeout.as_deref());
-    ValidStep {
-        when,
-        working_dir,
-        timeout,
-        env: merged(shared, &own),
+    CheckedStep {
+        step: ValidStep {
+            when: when.into_iter().collect(),
+            working_dir,
+            timeout,
+            env: merged(shared, &own),
+        },
+        own,
     }
 }
 
@@ -305,25 +432,26 @@ fn template(check: &mut Checker, field: &str, value: &str, scope: &Scope<'_>) ->
     or_mistakes(check, field, Template::parse(value, scope))
 }
 
-fn outputs(
+/// Checks the outputs of a job or a template, that are made from the outputs of steps.
+pub(super) fn outputs(
     check: &mut Checker,
     path: &str,
-    job: &Job,
+    declared: &[JobOutput],
+    steps: &[StepNode],
     scope: &Scope<'_>,
 ) -> Vec<(String, Template)> {
-    check.count(path, job.outputs.len(), 0, limit::OUTPUTS);
+    check.count(path, declared.len(), 0, limit::OUTPUTS);
     check.unique(
         path,
         "output",
-        job.outputs.iter().map(|output| output.name.as_str()),
+        declared.iter().map(|output| output.name.as_str()),
     );
-    let steps = Some(job.steps.iter().map(|step| step.name.as_str()).collect());
     let scope = Scope {
-        steps,
+        steps: Some(steps.iter().map(scope_step).collect()),
         ..scope.clone()
     };
     let mut valid = Vec::new();
-    for (i, output) in job.outputs.iter().enumerate() {
+    for (i, output) in declared.iter().enumerate() {
         let field = format!("{path}[{i}].value");
         check.identifier(&format!("{path}[{i}].name"), &output.name);
         check.text(&field, &output.value, 0, limit::OUTPUT_VALUE);
@@ -331,6 +459,19 @@ fn outputs(
         valid.extend(value.map(|value| (output.name.clone(), value)));
     }
     valid
+}
+
+fn scope_step(node: &StepNode) -> ScopeStep<'_> {
+    match node {
+        StepNode::Script { name, .. } => ScopeStep {
+            name,
+            outputs: None,
+        },
+        StepNode::Template { name, outputs, .. } => ScopeStep {
+            name,
+            outputs: Some(outputs.iter().map(|(name, _)| name.as_str()).collect()),
+        },
+    }
 }
 
 fn shell(check: &mut Checker, path: &str, words: &[String]) {
@@ -393,7 +534,7 @@ pub(super) fn pod(check: &mut Checker, path: &str, pod: &PodOptions) {
 }
 
 /// Two lists of variables; of two with one name the later one counts, in the earlier one's place.
-fn merged(outer: &[ValidEnv], inner: &[ValidEnv]) -> Vec<ValidEnv> {
+pub(super) fn merged(outer: &[ValidEnv], inner: &[ValidEnv]) -> Vec<ValidEnv> {
     let mut all = outer.to_vec();
     for variable in inner {
         match all.iter_mut().find(|known| known.name == variable.name) {

@@ -7,18 +7,29 @@ use std::time::Duration;
 use crds::{Concurrency, Job, Param, PipelineSpec, Schedule, Triggers};
 
 use super::checker::{Checker, limit};
-use super::{Problem, ValidConcurrency, ValidJob, ValidPipeline, job};
+use super::job::{self, Environment};
+use super::template::templates;
+use super::uses::Place;
+use super::{Problem, ValidConcurrency, ValidJob, ValidPipeline};
 use crate::duration;
 use crate::expression::{JobTable, Scope, ScopeJob, Template, Type};
 use crate::graph::{Cycle, Graph};
 use crate::names::nearest;
 use crate::params;
+use crate::reuse::{self, Library};
 use crate::schedule::ValidSchedule;
 
 /// Checks a pipeline that stands at `path`.
-pub(super) fn validate(spec: &PipelineSpec, path: &str) -> Result<ValidPipeline, Vec<Problem>> {
+pub(super) fn validate(
+    spec: &PipelineSpec,
+    path: &str,
+    library: &Library<'_>,
+) -> Result<ValidPipeline, Vec<Problem>> {
     let mut check = Checker::default();
-    declared_params(&mut check, &format!("{path}.params"), &spec.params);
+    let field = format!("{path}.params");
+    declared(&mut check, &field, "param", &spec.params, limit::PARAMS);
+    let place = Place::new(library, spec);
+    templates(&mut check, &format!("{path}.stepTemplates"), spec, &place);
     let schedules = triggers(&mut check, path, spec);
     let timeout = check.duration(&format!("{path}.timeout"), spec.timeout.as_deref());
     job_lists(&mut check, path, spec);
@@ -37,7 +48,16 @@ pub(super) fn validate(spec: &PipelineSpec, path: &str) -> Result<ValidPipeline,
     let concurrency =
         concurrency.and_then(|raw| self::concurrency(&mut check, &field, raw, &shared));
     let env = job::env(&mut check, &format!("{path}.env"), &spec.env, &shared);
-    let table = JobTable::new(spec.jobs.iter().map(scope_job).collect());
+    let table = JobTable::new(
+        spec.jobs
+            .iter()
+            .map(|job| scope_job(job, library))
+            .collect(),
+    );
+    let environment = Environment {
+        shared: &env,
+        over: &[],
+    };
     let mut jobs = Vec::new();
     for (i, raw) in spec.jobs.iter().enumerate() {
         // With a cycle nobody knows what a job may use, and the cycle is the problem to solve
@@ -49,7 +69,7 @@ pub(super) fn validate(spec: &PipelineSpec, path: &str) -> Result<ValidPipeline,
             ..shared.clone()
         };
         let at = format!("{path}.jobs[{i}]");
-        jobs.push(job::job(&mut check, &at, raw, &scope, &env));
+        jobs.push(job::job(&mut check, &at, raw, &scope, environment, &place));
     }
     for (i, raw) in spec.finally_jobs.iter().enumerate() {
         let scope = Scope {
@@ -57,7 +77,7 @@ pub(super) fn validate(spec: &PipelineSpec, path: &str) -> Result<ValidPipeline,
             ..shared.clone()
         };
         let at = format!("{path}.finally[{i}]");
-        let mut valid = job::job(&mut check, &at, raw, &scope, &env);
+        let mut valid = job::job(&mut check, &at, raw, &scope, environment, &place);
         valid.is_finally = true;
         jobs.push(valid);
     }
@@ -77,16 +97,20 @@ pub(super) fn validate(spec: &PipelineSpec, path: &str) -> Result<ValidPipeline,
         schedules,
         timeout,
         retention_ttl,
+        used: reuse::collect(spec, library),
     })
 }
 
-fn declared_params(check: &mut Checker, path: &str, declared: &[Param]) {
-    check.count(path, declared.len(), 0, limit::PARAMS);
-    check.unique(
-        path,
-        "param",
-        declared.iter().map(|param| param.name.as_str()),
-    );
+/// Checks declared params or inputs.
+pub(super) fn declared(
+    check: &mut Checker,
+    path: &str,
+    noun: &str,
+    declared: &[Param],
+    most: usize,
+) {
+    check.count(path, declared.len(), 0, most);
+    check.unique(path, noun, declared.iter().map(|param| param.name.as_str()));
     for (i, param) in declared.iter().enumerate() {
         let at = format!("{path}[{i}]");
         let Param {
@@ -330,15 +354,14 @@ fn run_size(check: &mut Checker, path: &str, jobs: &[ValidJob]) {
     }
 }
 
-fn scope_job(job: &Job) -> ScopeJob<'_> {
+/// What others may read of a job. Outputs and matrix come with what it uses.
+fn scope_job<'a>(job: &'a Job, library: &Library<'a>) -> ScopeJob<'a> {
+    let source = reuse::source(job, library);
+    let outputs = |job: &'a Job| job.outputs.iter().map(|output| output.name.as_str());
     ScopeJob {
         name: &job.name,
-        outputs: job
-            .outputs
-            .iter()
-            .map(|output| output.name.as_str())
-            .collect(),
-        has_matrix: job.matrix.is_some(),
+        outputs: source.map(|source| outputs(source).collect()),
+        has_matrix: job.matrix.is_some() || source.is_some_and(|source| source.matrix.is_some()),
     }
 }
 

@@ -102,6 +102,7 @@ impl World {
                 },
                 None => PipelineFact::Inline,
             },
+            library: crate::reuse::Library::default(),
             prepared: &self.prepared,
             places: self.places.clone(),
             agents: self.agents.clone(),
@@ -203,6 +204,7 @@ impl World {
                 attempt,
                 name,
                 phase,
+                companions: Vec::new(),
             }),
         }
     }
