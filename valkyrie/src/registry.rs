@@ -3,11 +3,14 @@
 //!
 //! [`Directory`] holds what was announced, [`Picker`] chooses by load and keeps failing members
 //! out; both take the time and randomness as parameters. The back ends behind the `net` feature
-//! feed them: [`StaticRegistry`] within a process, [`DnsRegistry`] from a headless name.
+//! feed them: [`StaticRegistry`] within a process, [`DnsRegistry`] from a headless name, and with
+//! the feature `kubernetes` `KubernetesRegistry` from the objects of a namespace.
 
 mod directory;
 #[cfg(feature = "net")]
 mod dns;
+#[cfg(feature = "kubernetes")]
+mod kubernetes;
 #[cfg(feature = "net")]
 mod members;
 mod outlier;
@@ -18,6 +21,8 @@ mod tests;
 pub use directory::{Change, Directory, Full};
 #[cfg(feature = "net")]
 pub use dns::DnsRegistry;
+#[cfg(feature = "kubernetes")]
+pub use kubernetes::KubernetesRegistry;
 #[cfg(feature = "net")]
 pub use members::{Announced, Registry, RegistryError, StaticRegistry};
 pub use outlier::{OutlierPolicy, Outliers};

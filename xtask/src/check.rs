@@ -45,6 +45,11 @@ const PURE: &[(&str, &[&str], &[&str])] = &[
         &[],
         &["kube-core", "runner-messages", "crds", "ring"],
     ),
+    (
+        "valkyrie",
+        &["--features", "kubernetes"],
+        &["runner-messages", "crds", "ring"],
+    ),
     ("hub", &[], &["kube-core", "crds", "planner"]),
     ("dispatch", &[], &["kube-client", "kube-runtime", "axum"]),
     (

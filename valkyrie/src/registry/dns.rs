@@ -2,7 +2,7 @@
 //! is used, so search lists, `hosts` and caching are those of the machine.
 //! Must not lose the members because one look-up failed.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -36,10 +36,11 @@ impl DnsRegistry {
             service: service.clone(),
             message: error.to_string(),
         })?;
-        let addresses: BTreeSet<SocketAddr> = found.collect();
-        let members = addresses
+        let named = found.map(|address| (address.to_string(), address));
+        let by_name: BTreeMap<String, SocketAddr> = named.collect();
+        let members = by_name
             .into_iter()
-            .map(|address| Member::new(address.to_string(), vec![address]));
+            .map(|(name, address)| Member::new(name, vec![address]));
         Ok(members.filter(|member| query.matches(member)).collect())
     }
 }

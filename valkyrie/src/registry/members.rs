@@ -21,8 +21,11 @@ pub enum RegistryError {
     /// It only reads.
     #[error("this registry takes no announcements")]
     ReadOnly,
+    /// It cannot hold such a service or member.
+    #[error("this cannot be announced or asked for: {0}")]
+    Unfit(String),
     /// Its source cannot be asked now.
-    #[error("cannot resolve {service}: {message}")]
+    #[error("cannot reach the registry of {service}: {message}")]
     Source {
         /// What was asked for.
         service: String,
