@@ -3,7 +3,7 @@
 
 use std::io::Write;
 
-use crds::{JobStatus, PipelineRun, StepState, StepStatus, condition};
+use crds::{ApprovalRequest, Decision, JobStatus, PipelineRun, StepState, StepStatus, condition};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
@@ -127,7 +127,35 @@ fn one(run: &PipelineRun, now: Timestamp) -> String {
             std::iter::once(job_row(job, now)).chain(steps)
         })
         .collect();
-    head + &table::render(&["JOB", "STATE", "TIME", "MESSAGE"], &rows)
+    let jobs = table::render(&["JOB", "STATE", "TIME", "MESSAGE"], &rows);
+    let rows: Vec<Vec<String>> = (status.approvals.iter())
+        .map(|request| approval_row(request, now))
+        .collect();
+    let approvals = match rows.is_empty() {
+        true => String::new(),
+        false => {
+            let head = ["APPROVAL", "ANSWER", "BY", "AGO", "COMMENT"];
+            format!("\n{}", table::render(&head, &rows))
+        }
+    };
+    head + &jobs + &approvals
+}
+
+/// What a job asks people, and the answer.
+fn approval_row(request: &ApprovalRequest, now: Timestamp) -> Vec<String> {
+    let (word, said) = match request.decision {
+        Some(Decision::Approve) => ("approved", &request.comment),
+        Some(Decision::Reject) => ("rejected", &request.comment),
+        None => ("none", &request.message),
+    };
+    let at = request.at.as_ref().unwrap_or(&request.since);
+    vec![
+        request.job.clone(),
+        word.to_owned(),
+        cell(request.by.as_deref().unwrap_or_default()),
+        span(Some(at), None, now),
+        cell(said.as_deref().unwrap_or_default()),
+    ]
 }
 
 fn job_row(job: &JobStatus, now: Timestamp) -> Vec<String> {
@@ -272,6 +300,37 @@ mod tests {
           oil   succeeded
           saw   failed             exit code 3
         stack   waiting
+        ");
+    }
+
+    #[test]
+    fn questions_to_people_and_their_answers_are_shown() {
+        let mut run = sample();
+        let request = |job: &str, decision, by: &str| ApprovalRequest {
+            job: job.to_owned(),
+            message: Some("Fell them?".to_owned()),
+            since: Time(at(10)),
+            until: Time(at(100)),
+            decision,
+            by: Some(by.to_owned()).filter(|by| !by.is_empty()),
+            at: decision.map(|_| Time(at(30))),
+            comment: decision.map(|_| "it is spring".to_owned()),
+            approval: None,
+        };
+        let status = run.status.as_mut().unwrap();
+        status.jobs.clear();
+        status.approvals = vec![
+            request("fell", Some(Decision::Reject), "ann"),
+            request("stack", None, ""),
+        ];
+        insta::assert_snapshot!(one(&run, at(90)), @r"
+        run oak-1: Running: 1 of 2 jobs done
+
+        JOB   STATE   TIME   MESSAGE
+
+        APPROVAL   ANSWER     BY    AGO     COMMENT
+        fell       rejected   ann   1m00s   it is spring
+        stack      none             1m20s   Fell them?
         ");
     }
 
