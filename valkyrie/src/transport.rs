@@ -65,6 +65,7 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
+    #[cfg(any(feature = "quic", feature = "tcp"))]
     pub(crate) const ANONYMOUS: Remote = Remote {
         id: None,
         leaf: None,
