@@ -1,20 +1,18 @@
 //! The operator's metrics, in the Prometheus text form.
 //! Must not take labels from object names: every label comes from an enum.
 
+mod sessions;
+
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, text,
-};
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-use valkyrie::endpoint::TransportKind;
-use valkyrie::metrics::{Metrics as SessionMetrics, Refusal};
+use sessions::SessionCounters;
+use valkyrie::metrics::Metrics as SessionMetrics;
 
 /// Everything that is counted.
 #[derive(Debug)]
@@ -152,10 +150,6 @@ pub enum IdentityRefusal {
     Request,
 }
 
-/// The counters of the hub's server, once there is one.
-#[derive(Clone, Debug, Default)]
-struct SessionCounters(Arc<Mutex<Option<Arc<SessionMetrics>>>>);
-
 impl Default for Metrics {
     fn default() -> Self {
         let mut all = Self {
@@ -179,7 +173,7 @@ impl Default for Metrics {
 impl Metrics {
     /// Shows the counters of the hub's server from now on.
     pub fn follow_sessions(&self, counters: Arc<SessionMetrics>) {
-        *self.sessions.0.lock() = Some(counters);
+        self.sessions.follow(counters);
     }
 
     /// All metrics as text.
@@ -248,66 +242,11 @@ fn durations() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 14))
 }
 
-impl Collector for SessionCounters {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let Some(counters) = self.0.lock().clone() else {
-            return Ok(());
-        };
-        let plain = [
-            (
-                "connections",
-                "Connections that finished their handshake",
-                &counters.connections,
-            ),
-            (
-                "disconnections",
-                "Connections that ended",
-                &counters.disconnections,
-            ),
-            ("handshakes", "Handshakes begun", &counters.handshakes),
-            ("resumptions", "Sessions resumed", &counters.resumptions),
-            ("calls_ok", "Calls answered", &counters.calls_ok),
-            ("calls_failed", "Calls that failed", &counters.calls_failed),
-            ("streams", "Streams received", &counters.streams),
-            (
-                "bytes_received",
-                "Payload bytes received",
-                &counters.bytes_received,
-            ),
-            ("bytes_sent", "Payload bytes sent", &counters.bytes_sent),
-        ];
-        for (name, help, counter) in plain {
-            let metric = ConstCounter::new(counter.value());
-            let name = format!("valkyrie_{name}");
-            metric.encode(encoder.encode_descriptor(&name, help, None, metric.metric_type())?)?;
-        }
-        let sample = ConstCounter::new(0_u64);
-        let mut family = encoder.encode_descriptor(
-            "valkyrie_refusals",
-            "Refused connections and streams",
-            None,
-            sample.metric_type(),
-        )?;
-        for reason in Refusal::ALL {
-            let metric = ConstCounter::new(counters.refused(reason).value());
-            metric.encode(family.encode_family(&[("reason", reason.label())])?)?;
-        }
-        let mut family = encoder.encode_descriptor(
-            "valkyrie_transports",
-            "Connections that finished their handshake, by what carries them",
-            None,
-            sample.metric_type(),
-        )?;
-        for kind in TransportKind::ALL {
-            let metric = ConstCounter::new(counters.won(kind).value());
-            metric.encode(family.encode_family(&[("transport", kind.label())])?)?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use valkyrie::endpoint::TransportKind;
+    use valkyrie::metrics::Refusal;
+
     use super::*;
 
     #[test]

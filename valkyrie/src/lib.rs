@@ -16,6 +16,7 @@ pub mod limits;
 pub mod qos;
 pub mod registry;
 pub mod session;
+pub mod trace;
 pub mod wire;
 
 #[cfg(feature = "net")]

@@ -64,6 +64,12 @@ pub struct Limits {
     /// fewer end the stream, unless nothing at all was heard from the peer: then the link is at
     /// fault, and `idle` decides.
     pub frame_floor: (usize, Duration),
+    /// Bytes of live-log notices that wait to be sent in one session, each counted with 64 more;
+    /// when full, the oldest are dropped, and the next one says how many.
+    pub notices: usize,
+    /// Notices of another class that wait to be sent in one session; further ones fail with
+    /// `ResourceExhausted`, retryable.
+    pub waiting_notices: usize,
     /// How long an answer to a call may wait for its reader; then it is reset.
     pub stall: Duration,
     /// First and largest wait between two attempts to reconnect (full jitter).
@@ -95,6 +101,8 @@ impl Default for Limits {
             reset_rate: Rate::new(100, 200),
             empty_frames: 100,
             frame_floor: (1024, Duration::from_secs(10)),
+            notices: 2 * 1024 * 1024,
+            waiting_notices: 1024,
             stall: Duration::from_secs(60),
             backoff: (Duration::from_millis(50), Duration::from_secs(5)),
         }
@@ -116,6 +124,9 @@ impl Limits {
         }
         if self.body_budget < self.call_body {
             return Some("body_budget must hold at least one call_body");
+        }
+        if self.notices < self.data_frame + crate::qos::OVERHEAD || self.waiting_notices == 0 {
+            return Some("notices must hold at least one of the largest");
         }
         if !(2..=1024).contains(&self.streams) || !(2..=1024).contains(&self.anonymous_streams) {
             return Some("streams lie between 2 and 1024");
@@ -183,6 +194,10 @@ mod tests {
             },
             Limits {
                 probe: Duration::ZERO,
+                ..Limits::default()
+            },
+            Limits {
+                notices: 256 * 1024,
                 ..Limits::default()
             },
             Limits {

@@ -1,9 +1,13 @@
 //! Counters of an endpoint, cheap to bump and to read.
 //! Must not name peers or objects: labels come from enums only.
 
+mod traffic;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::transport::TransportKind;
+use crate::wire::Class;
+pub use traffic::{Gauge, Histogram, Traffic};
 
 /// Why a connection or a stream was refused or ended by this side: the reason of a drop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +41,8 @@ pub enum Refusal {
     SlowFrame,
     /// An answer that was not read in time.
     Stalled,
+    /// More waited to be sent than may wait.
+    Queue,
     /// On the deny list.
     Denied,
     /// A certificate, of either side, or the grace of a peer without one, ended.
@@ -45,7 +51,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason, for exporters.
-    pub const ALL: [Refusal; 16] = [
+    pub const ALL: [Refusal; 17] = [
         Refusal::Tls,
         Refusal::Slow,
         Refusal::Protocol,
@@ -60,6 +66,7 @@ impl Refusal {
         Refusal::Oversize,
         Refusal::SlowFrame,
         Refusal::Stalled,
+        Refusal::Queue,
         Refusal::Denied,
         Refusal::Expired,
     ];
@@ -81,6 +88,7 @@ impl Refusal {
             Refusal::Oversize => "oversize",
             Refusal::SlowFrame => "slow_frame",
             Refusal::Stalled => "stalled",
+            Refusal::Queue => "queue",
             Refusal::Denied => "denied",
             Refusal::Expired => "expired",
         }
@@ -125,10 +133,9 @@ pub struct Metrics {
     pub calls_failed: Counter,
     /// Received streams.
     pub streams: Counter,
-    /// Payload bytes received in calls and streams.
-    pub bytes_received: Counter,
-    /// Payload bytes sent in calls and streams.
-    pub bytes_sent: Counter,
+    /// Received notices.
+    pub notices: Counter,
+    traffic: [[Traffic; Class::ALL.len()]; TransportKind::ALL.len()],
     refusals: [Counter; Refusal::ALL.len()],
 }
 
@@ -137,6 +144,11 @@ impl Metrics {
     /// won.
     pub fn won(&self, kind: TransportKind) -> &Counter {
         &self.won[kind as usize]
+    }
+
+    /// What one class does over one transport.
+    pub fn traffic(&self, kind: TransportKind, class: Class) -> &Traffic {
+        &self.traffic[kind as usize][class.number() as usize]
     }
 
     /// The counter of one reason of refusal.

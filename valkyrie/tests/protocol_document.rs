@@ -132,6 +132,8 @@ fn the_table_of_limits_has_every_limit_with_its_default() {
         reset_rate,
         empty_frames,
         frame_floor,
+        notices,
+        waiting_notices,
         stall,
         backoff,
     } = Limits::default();
@@ -161,6 +163,8 @@ fn the_table_of_limits_has_every_limit_with_its_default() {
             "frame_floor",
             format!("{} in {}", bytes(frame_floor.0), time(frame_floor.1)),
         ),
+        ("notices", bytes(notices)),
+        ("waiting_notices", waiting_notices.to_string()),
         ("stall", time(stall)),
         (
             "backoff",

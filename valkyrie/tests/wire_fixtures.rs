@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use valkyrie::wire::message::{
-    CallHead, Failure, Framed, GREASE_FIELDS, Goaway, Hello, HelloAck, OpenHead, Progress,
-    ReplyHead, WireLimits,
+    CallHead, Failure, Framed, GREASE_FIELDS, Goaway, Hello, HelloAck, NotifyHead, OpenHead,
+    Progress, ReplyHead, WireLimits,
 };
 use valkyrie::wire::{Caps, Decoder, Frame, FrameType, WireError};
 
@@ -16,6 +16,8 @@ const CAPS: Caps = Caps {
     control: 1024,
     data: 2048,
 };
+
+const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1")
@@ -113,16 +115,39 @@ fn fixtures() -> Vec<(&'static str, Frame)> {
         class: 1,
         deadline_ms: 5000,
         length: 3,
+        ..CallHead::default()
+    };
+    let traced = CallHead {
+        number: 9,
+        traceparent: PARENT.into(),
+        tracestate: "a=1".into(),
+        ..call.clone()
+    };
+    let notice = NotifyHead {
+        method: 32,
+        class: 2,
+        ..NotifyHead::default()
+    };
+    let after_a_gap = NotifyHead {
+        number: 7,
+        dropped: 2,
+        dropped_bytes: 300,
+        traceparent: PARENT.into(),
+        ..notice.clone()
     };
     let open = OpenHead {
         method: 48,
         class: 2,
-        number: 0,
+        ..OpenHead::default()
     };
     let numbered = OpenHead {
-        method: 48,
         class: 3,
         number: 5,
+        ..open.clone()
+    };
+    let traced_open = OpenHead {
+        traceparent: PARENT.into(),
+        ..open.clone()
     };
     let progress = Progress {
         stream: 5,
@@ -140,8 +165,12 @@ fn fixtures() -> Vec<(&'static str, Frame)> {
             framed(&goaway("b:1"), FrameType::Goaway),
         ),
         ("call", framed(&call, FrameType::Call)),
+        ("call-traced", framed(&traced, FrameType::Call)),
+        ("notify", framed(&notice, FrameType::Notify)),
+        ("notify-gap", framed(&after_a_gap, FrameType::Notify)),
         ("reply", framed(&ReplyHead { length: 3 }, FrameType::Reply)),
         ("open", framed(&open, FrameType::Open)),
+        ("open-traced", framed(&traced_open, FrameType::Open)),
         ("open-numbered", framed(&numbered, FrameType::Open)),
         ("progress", framed(&progress, FrameType::Progress)),
         ("ping", raw(FrameType::Ping, &[1, 2, 3, 4, 5, 6, 7, 8])),
@@ -203,6 +232,7 @@ fn a_field_from_the_future_is_skipped_in_every_message() {
             FrameType::Call => again(CallHead::from_frame(newer).map(|m| m.to_frame())),
             FrameType::Reply => again(ReplyHead::from_frame(newer).map(|m| m.to_frame())),
             FrameType::Open => again(OpenHead::from_frame(newer).map(|m| m.to_frame())),
+            FrameType::Notify => again(NotifyHead::from_frame(newer).map(|m| m.to_frame())),
             kind @ (FrameType::Fail | FrameType::Refuse) => {
                 again(Failure::from_frame(newer).map(|m| m.to_frame_as(kind)));
             }
@@ -221,6 +251,7 @@ fn read(frame: Frame) -> Result<(), WireError> {
         FrameType::Call => CallHead::from_frame(frame).map(drop),
         FrameType::Reply => ReplyHead::from_frame(frame).map(drop),
         FrameType::Open => OpenHead::from_frame(frame).map(drop),
+        FrameType::Notify => NotifyHead::from_frame(frame).map(drop),
         FrameType::Fail | FrameType::Refuse => Failure::from_frame(frame).map(drop),
         FrameType::Ping | FrameType::Pong | FrameType::Data | FrameType::Unknown(_) => Ok(()),
     }

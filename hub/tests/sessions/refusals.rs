@@ -132,6 +132,7 @@ async fn a_peer_without_a_certificate_may_only_ask_for_one() {
             peer: Peer::Anonymous,
             deadline: Instant::now() + crate::world::PATIENCE,
             class: Class::Control,
+            trace: None,
         };
         world.hub.call(context, Method(number), Bytes::from(body))
     };

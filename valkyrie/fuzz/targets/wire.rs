@@ -9,7 +9,7 @@ use valkyrie::limits::Limits;
 use valkyrie::session::handshake::Terms;
 use valkyrie::session::{ClientHandshake, HandshakeError, Secret, ServerHandshake, Ticket};
 use valkyrie::wire::message::{
-    CallHead, Failure, Framed, Goaway, Hello, HelloAck, OpenHead, Progress, ReplyHead,
+    CallHead, Failure, Framed, Goaway, Hello, HelloAck, NotifyHead, OpenHead, Progress, ReplyHead,
 };
 use valkyrie::wire::{Caps, Decoder, Frame, FrameType, SessionId, WireError};
 
@@ -178,6 +178,7 @@ pub(crate) fn messages(input: &[u8]) -> u64 {
         stable::<CallHead>(input),
         stable::<ReplyHead>(input),
         stable::<OpenHead>(input),
+        stable::<NotifyHead>(input),
         stable::<Progress>(input),
         stable::<Goaway>(input),
         stable::<Failure>(input),
@@ -190,6 +191,7 @@ pub(crate) fn example_message() -> Vec<u8> {
         class: 1,
         deadline_ms: 5000,
         length: 3,
+        ..CallHead::default()
     };
     call.to_frame().payload.to_vec()
 }

@@ -18,6 +18,7 @@ use super::session::Session;
 use super::{CallContext, CallError, Code, Handler, Limits, MemoryHub, Method, Rx, Tx};
 use crate::identity::{IdentityStore, SpiffeId};
 use crate::metrics::Metrics;
+use crate::qos::QosPolicy;
 use driver::{Choice, Driver};
 pub use paths::Paths;
 pub use target::Target;
@@ -43,6 +44,7 @@ impl Dialer {
             expected: None,
             handler: Arc::new(Refuses),
             limits: Limits::default(),
+            qos: QosPolicy::default(),
             metrics: Arc::default(),
         }
     }
@@ -59,6 +61,7 @@ pub struct DialerBuilder {
     expected: Option<SpiffeId>,
     handler: Arc<dyn Handler>,
     limits: Limits,
+    qos: QosPolicy,
     metrics: Arc<Metrics>,
 }
 
@@ -143,6 +146,13 @@ impl DialerBuilder {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Shares what is sent in another way than the default one.
+    #[must_use]
+    pub fn qos(mut self, qos: QosPolicy) -> Self {
+        self.qos = qos;
         self
     }
 

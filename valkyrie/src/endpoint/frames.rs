@@ -12,7 +12,7 @@ use super::governor::Reporter;
 use super::line::Heard;
 use crate::error::{CallError, Code};
 use crate::transport::{RecvHalf, StreamError};
-use crate::wire::{Caps, Decoder, Frame, FrameType, WireError, frame};
+use crate::wire::{Caps, Decoder, Frame, FrameType, WireError};
 
 /// Why reading or writing a stream ended.
 #[derive(Debug)]
@@ -68,6 +68,8 @@ pub(super) struct FrameReader {
     owed: bool,
     /// Bytes read so far.
     total: u64,
+    /// Known frames read so far, for the counters.
+    pub(super) frames: u64,
     reporter: Option<Reporter>,
 }
 
@@ -82,6 +84,7 @@ impl FrameReader {
             empties: 0,
             owed: false,
             total: 0,
+            frames: 0,
             reporter: None,
         }
     }
@@ -138,6 +141,7 @@ impl FrameReader {
 
     /// A whole frame is there.
     fn arrived(&mut self, frame: Frame) -> Result<Frame, Flow> {
+        self.frames += 1;
         if !self.owed {
             self.pace = None;
         }
@@ -193,6 +197,9 @@ impl FrameReader {
         self.owed = length > 0;
         let body = self.gather(length).await;
         self.owed = false;
+        if let Some(reporter) = &mut self.reporter {
+            reporter.read(None);
+        }
         body
     }
 
@@ -228,13 +235,4 @@ impl FrameReader {
 /// Adds one frame to what is to be written.
 pub(super) fn push(chunks: &mut VecDeque<Bytes>, frame: &Frame) {
     chunks.extend(frame.encode());
-}
-
-/// Adds a body as `Data` frames of at most `cap` bytes.
-pub(super) fn push_body(chunks: &mut VecDeque<Bytes>, mut body: Bytes, cap: usize) {
-    while !body.is_empty() {
-        let payload = body.split_to(cap.min(body.len()));
-        chunks.push_back(frame::header(FrameType::Data, payload.len()));
-        chunks.push_back(payload);
-    }
 }

@@ -3,34 +3,31 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::{CallError, Class, Code};
-use crate::qos::{BudgetPolicy, QosPolicy, Scheduler, Tenant};
+use crate::metrics::{Metrics, Refusal, Traffic};
+use crate::qos::{QosPolicy, SMALL, Scheduler, Tenant};
+use crate::transport::TransportKind;
 use crate::wire::message::Progress;
 
-/// Bytes of log, and of bulk, under way at most. Together they leave an eighth of QUIC's send
-/// buffer (4 MiB for all streams) to control and jobs.
-const MOST: u64 = 7 * 256 * 1024;
 /// Largest piece that leave is asked for.
 pub(super) const PIECE: usize = 64 * 1024;
-/// A receiver reports after so many bytes: a quarter of the least budget.
-const REPORT: u64 = 32 * 1024;
 
 /// A numbered stream: who opened it, as this side sees it, and its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Numbered {
     pub(super) ours: bool,
-    pub(super) number: u32,
+    pub(super) number: u64,
 }
 
 impl Numbered {
     fn key(self) -> u64 {
-        u64::from(self.number) << 1 | u64::from(self.ours)
+        self.number << 1 | u64::from(self.ours)
     }
 }
 
@@ -40,62 +37,99 @@ pub(super) struct Governor {
     /// What is to be reported; at most one entry per open stream.
     reports: Mutex<BTreeMap<Numbered, u64>>,
     reported: Notify,
-    numbers: AtomicU32,
+    numbers: AtomicU64,
+    metrics: Arc<Metrics>,
+    kind: TransportKind,
 }
 
 struct State {
     scheduler: Scheduler,
+    /// Those who wait for a grant; the scheduler bounds them.
     waiting: HashMap<u64, oneshot::Sender<()>>,
+    /// Bytes under way and allowed, by class, as the gauges show them.
+    shown: [(u64, u64); Class::ALL.len()],
 }
 
 impl Governor {
-    pub(super) fn new() -> Arc<Self> {
-        let policy = QosPolicy {
-            budget: BudgetPolicy {
-                most: MOST,
-                ..BudgetPolicy::default()
-            },
-            ..QosPolicy::default()
-        };
-        Arc::new(Self {
+    pub(super) fn new(policy: &QosPolicy, metrics: Arc<Metrics>, kind: TransportKind) -> Arc<Self> {
+        let governor = Self {
             state: Mutex::new(State {
-                scheduler: Scheduler::new(policy, Instant::now()),
+                scheduler: Scheduler::new(policy.clone(), Instant::now()),
                 waiting: HashMap::new(),
+                shown: Default::default(),
             }),
             reports: Mutex::default(),
             reported: Notify::new(),
-            numbers: AtomicU32::new(1),
-        })
+            numbers: AtomicU64::new(1),
+            metrics,
+            kind,
+        };
+        governor.show(&mut governor.state.lock());
+        Arc::new(governor)
     }
 
-    /// A number for a stream that this side opens; 0, which stands for none, when all are used.
-    pub(super) fn number(&self) -> u32 {
-        let next = |number: u32| Some(number.checked_add(1).unwrap_or(0)).filter(|_| number > 0);
-        let taken = self
-            .numbers
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-        taken.unwrap_or(0)
+    /// A number for a stream that this side opens.
+    pub(super) fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Returns when so many bytes of a stream may leave. Cancel-safe: a wish that nobody waits
-    /// for is taken back, also when it was granted in this moment.
-    async fn leave(&self, class: Class, stream: Numbered, bytes: u64) -> Result<(), CallError> {
-        let tenant = Tenant(stream.key());
+    fn traffic(&self, class: Class) -> &Traffic {
+        self.metrics.traffic(self.kind, class)
+    }
+
+    /// Lets the gauges show the state.
+    fn show(&self, state: &mut State) {
+        for class in Class::ALL {
+            let budget = state.scheduler.budget(class);
+            let now = budget.map_or((0, 0), |budget| (budget.in_flight(), budget.limit()));
+            let shown = &mut state.shown[class.number() as usize];
+            if *shown != now {
+                self.traffic(class)
+                    .in_flight
+                    .add(difference(shown.0, now.0));
+                self.traffic(class).credit.add(difference(shown.1, now.1));
+                *shown = now;
+            }
+        }
+    }
+
+    /// Returns when so many bytes of a stream may leave: at once when nobody waits and there is
+    /// room. Cancel-safe: a wish that nobody waits for is taken back, also when it was granted in
+    /// this moment.
+    async fn leave(
+        &self,
+        class: Class,
+        tenant: Tenant,
+        stream: Numbered,
+        bytes: u64,
+    ) -> Result<(), CallError> {
+        let begun = Instant::now();
         let (ticket, mut granted) = {
             let mut state = self.state.lock();
+            let at_once = state
+                .scheduler
+                .at_once(class, tenant, stream.key(), bytes, begun);
+            if at_once {
+                self.show(&mut state);
+                self.traffic(class).queued.observe(Duration::ZERO);
+                return Ok(());
+            }
             let asked = state.scheduler.ask(class, tenant, stream.key(), bytes);
             let ticket = asked.map_err(|_| {
-                let detail = "too many streams wait to send on this connection";
+                self.metrics.refused(Refusal::Queue).add(1);
+                let detail = "too many wait to send on this connection";
                 CallError::new(Code::ResourceExhausted, detail).retryable()
             })?;
             let (grant, granted) = oneshot::channel();
             state.waiting.insert(ticket, grant);
             state.pump();
+            self.show(&mut state);
             (ticket, granted)
         };
         let mut wish = Wish {
             governor: self,
             class,
+            tenant,
             stream,
             bytes,
             ticket,
@@ -112,11 +146,19 @@ impl Governor {
             };
             tokio::select! {
                 _ = &mut granted => break,
-                () = pause => self.state.lock().pump(),
+                () = pause => self.pump(),
             }
         }
         wish.used = true;
+        self.traffic(class).queued.observe(begun.elapsed());
         Ok(())
+    }
+
+    /// Gives leave to whoever may send now.
+    fn pump(&self) {
+        let mut state = self.state.lock();
+        state.pump();
+        self.show(&mut state);
     }
 
     /// The peer has read so much.
@@ -127,10 +169,14 @@ impl Governor {
         };
         let mut state = self.state.lock();
         let now = Instant::now();
-        state
+        let reported = state
             .scheduler
             .reported(stream.key(), progress.received, now);
+        if let Some((class, round_trip)) = reported {
+            self.traffic(class).round_trip.observe(round_trip);
+        }
         state.pump();
+        self.show(&mut state);
     }
 
     /// Returns what is to be reported to the peer, when there is something.
@@ -155,6 +201,20 @@ impl Governor {
     }
 }
 
+impl Drop for Governor {
+    fn drop(&mut self) {
+        let shown = std::mem::take(&mut self.state.get_mut().shown);
+        for (class, (in_flight, credit)) in Class::ALL.into_iter().zip(shown) {
+            self.traffic(class).in_flight.add(difference(in_flight, 0));
+            self.traffic(class).credit.add(difference(credit, 0));
+        }
+    }
+}
+
+fn difference(before: u64, after: u64) -> i64 {
+    after.cast_signed().wrapping_sub(before.cast_signed())
+}
+
 impl State {
     fn pump(&mut self) {
         let now = Instant::now();
@@ -171,6 +231,7 @@ impl State {
 struct Wish<'a> {
     governor: &'a Governor,
     class: Class,
+    tenant: Tenant,
     stream: Numbered,
     bytes: u64,
     ticket: u64,
@@ -185,12 +246,13 @@ impl Drop for Wish<'_> {
         let key = self.stream.key();
         let mut state = self.governor.state.lock();
         match state.waiting.remove(&self.ticket) {
-            Some(_) => state.scheduler.cancel(self.class, Tenant(key), self.ticket),
+            Some(_) => state.scheduler.cancel(self.class, self.tenant, self.ticket),
             None => {
                 state.scheduler.unused(key, self.bytes);
                 state.pump();
             }
         }
+        self.governor.show(&mut state);
     }
 }
 
@@ -198,54 +260,79 @@ impl Drop for Wish<'_> {
 pub(super) struct Leave {
     governor: Arc<Governor>,
     class: Class,
+    tenant: Tenant,
     stream: Numbered,
     over: bool,
 }
 
 impl Leave {
-    /// For a stream of a class with a budget, if it has a number. `before` bytes of it have
-    /// been written.
+    /// For a duplex stream or a stream of notices; none when its class has a budget and it has no
+    /// number, since nothing would be reported then. `before` bytes of it have been written.
     pub(super) fn new(
         governor: &Arc<Governor>,
         class: Class,
+        tenant: Option<u64>,
         stream: Numbered,
         before: u64,
     ) -> Option<Self> {
-        if !class.has_budget() || stream.number == 0 {
+        if class.has_budget() && stream.number == 0 {
             return None;
         }
-        let now = Instant::now();
-        let mut state = governor.state.lock();
-        state.scheduler.begin(class, stream.key(), before, now);
-        drop(state);
+        if class.has_budget() {
+            let mut state = governor.state.lock();
+            let now = Instant::now();
+            state.scheduler.begin(class, stream.key(), before, now);
+        }
         Some(Self {
             governor: governor.clone(),
             class,
+            tenant: tenant.map_or(Tenant::Alone(stream.key()), Tenant::Named),
             stream,
             over: false,
         })
     }
 
+    /// For a body of this size, with its head; none when it is small enough to go at once.
+    pub(super) fn for_body(
+        governor: &Arc<Governor>,
+        class: Class,
+        tenant: Option<u64>,
+        stream: Numbered,
+        length: usize,
+    ) -> Option<Self> {
+        match length {
+            0..=SMALL => None,
+            _ => Self::new(governor, class, tenant, stream, 0),
+        }
+    }
+
+    /// Returns when so many bytes may leave.
     pub(super) async fn ask(&self, bytes: usize) -> Result<(), CallError> {
+        if bytes <= SMALL && !self.class.has_budget() {
+            return Ok(());
+        }
         self.governor
-            .leave(self.class, self.stream, bytes as u64)
+            .leave(self.class, self.tenant, self.stream, bytes as u64)
             .await
     }
 
     /// All has been written; it may still be under way.
     pub(super) fn finish(&mut self) {
         self.over = true;
-        let mut state = self.governor.state.lock();
-        state.scheduler.finished(self.stream.key());
+        if self.class.has_budget() {
+            let mut state = self.governor.state.lock();
+            state.scheduler.finished(self.stream.key());
+        }
     }
 }
 
 impl Drop for Leave {
     fn drop(&mut self) {
-        if !self.over {
+        if !self.over && self.class.has_budget() {
             let mut state = self.governor.state.lock();
             state.scheduler.ended(self.stream.key());
             state.pump();
+            self.governor.show(&mut state);
         }
     }
 }
@@ -254,26 +341,47 @@ impl Drop for Leave {
 pub(super) struct Reporter {
     governor: Arc<Governor>,
     stream: Numbered,
+    every: u64,
     received: u64,
     reported: u64,
 }
 
 impl Reporter {
-    /// For a numbered stream of which so many bytes have been read.
-    pub(super) fn new(governor: &Arc<Governor>, stream: Numbered, received: u64) -> Option<Self> {
-        (stream.number != 0).then(|| Self {
+    /// For a numbered stream of this class of which so many bytes have been read.
+    pub(super) fn new(
+        governor: &Arc<Governor>,
+        class: Class,
+        stream: Numbered,
+        received: u64,
+    ) -> Option<Self> {
+        (stream.number != 0 && class.has_budget()).then(|| Self {
             governor: governor.clone(),
             stream,
+            every: class.report_after(),
             received,
             reported: 0,
         })
+    }
+
+    /// For a numbered body of this size; none for a small one, which nobody counts.
+    pub(super) fn for_body(
+        governor: &Arc<Governor>,
+        class: Class,
+        stream: Numbered,
+        length: usize,
+        received: u64,
+    ) -> Option<Self> {
+        match length {
+            0..=SMALL => None,
+            _ => Self::new(governor, class, stream, received),
+        }
     }
 
     /// More bytes were read, or none because the stream has ended.
     pub(super) fn read(&mut self, bytes: Option<usize>) {
         self.received += bytes.unwrap_or(0) as u64;
         let new = self.received - self.reported;
-        if new >= REPORT || (bytes.is_none() && new > 0) {
+        if new >= self.every || (bytes.is_none() && new > 0) {
             self.reported = self.received;
             self.governor.report(self.stream, self.received);
         }

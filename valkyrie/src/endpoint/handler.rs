@@ -6,7 +6,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{CallError, Class, Method, Peer, Rx, Session, SessionId, Tx};
+use super::{CallError, Class, Method, Notice, Peer, Rx, Session, SessionId, TraceContext, Tx};
 
 /// Serves the calls and streams of every session of an endpoint, on either side.
 ///
@@ -39,6 +39,13 @@ pub trait Handler: Send + Sync + 'static {
         rx: Rx,
     ) -> Result<(), CallError>;
 
+    /// Takes a notice, which has no answer; without this they are dropped. Those of one class come
+    /// one after the other, in order, and the next one only after this has returned: what it leaves
+    /// waiting, the peer holds.
+    async fn notify(&self, context: CallContext, notice: Notice) {
+        let _ = (context, notice);
+    }
+
     /// The session is gone for good: closed, or its resume window passed.
     async fn down(&self, session: SessionId) {
         let _ = session;
@@ -52,8 +59,11 @@ pub struct CallContext {
     pub session: Session,
     /// Who the peer is, as its certificate says.
     pub peer: Peer,
-    /// When the caller stops waiting; for a stream, far away.
+    /// When the caller stops waiting; for a stream or a notice, far away.
     pub deadline: Instant,
     /// Its urgency.
     pub class: Class,
+    /// The trace it belongs to, if the caller said so. Calls, streams and notices that the handler
+    /// starts belong to it too, unless they name another one or come from another task.
+    pub trace: Option<TraceContext>,
 }

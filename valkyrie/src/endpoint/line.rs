@@ -3,26 +3,24 @@
 
 mod control;
 mod incoming;
+mod outgoing;
 
-use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, mpsc, watch};
 
 use super::conduct::Conduct;
-use super::frames::{Flow, FrameReader, push, push_body};
-use super::governor::{Governor, Leave, Numbered, Reporter};
-use super::{Class, Limits, Method, Rx, Tx};
-use crate::error::{CallError, Code};
-use crate::metrics::Metrics;
+use super::governor::Governor;
+use super::notices::NoticeStream;
+use super::{Class, Limits};
+use crate::metrics::{Metrics, Traffic};
+use crate::qos::QosPolicy;
 use crate::session::{Drain, Terms};
 use crate::transport::{Connection, Ended};
-use crate::wire::message::{CallHead, Failure, Framed, OpenHead, ReplyHead, millis};
-use crate::wire::{CloseCode, FrameType, WireError};
+use crate::wire::CloseCode;
 
 pub(super) use control::{ControlStream, Order, Side};
 
@@ -54,7 +52,13 @@ pub(super) struct Line {
     pub(super) heard: Arc<Heard>,
     metrics: Arc<Metrics>,
     conduct: Arc<Conduct>,
-    governor: Arc<Governor>,
+    pub(super) governor: Arc<Governor>,
+    /// Streams that carry notices of each class; those who write one wait for each other.
+    pub(super) notices: [AsyncMutex<Option<NoticeStream>>; Class::ALL.len()],
+    /// Streams of the peer that carry notices.
+    noticing: watch::Sender<usize>,
+    /// Told when the peer announces its end.
+    announced: Notify,
     drain: Mutex<Drain>,
     /// Whether nothing may start because another connection is about to take over.
     held: AtomicBool,
@@ -71,11 +75,31 @@ pub(super) struct Line {
 }
 
 /// Counts one call or stream for as long as it is held.
-pub(super) struct Open(Arc<Line>);
+pub(super) struct Open {
+    line: Arc<Line>,
+    class: OnceLock<Class>,
+}
+
+impl Open {
+    /// The class is known now.
+    fn set_class(&self, class: Class) {
+        if self.class.set(class).is_ok() {
+            self.line.traffic(class).open.add(1);
+        }
+    }
+
+    /// What its class counts, once that is known.
+    pub(super) fn traffic(&self) -> Option<&Traffic> {
+        Some(self.line.traffic(*self.class.get()?))
+    }
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.send_modify(|open| *open -= 1);
+        if let Some(traffic) = self.traffic() {
+            traffic.open.add(-1);
+        }
+        self.line.open.send_modify(|open| *open -= 1);
     }
 }
 
@@ -86,17 +110,22 @@ impl Line {
         heard: Arc<Heard>,
         metrics: Arc<Metrics>,
         limits: &Limits,
+        qos: &QosPolicy,
         duplex: bool,
     ) -> (Arc<Self>, mpsc::Receiver<control::Order>) {
         let (orders, receiver) = mpsc::channel(4);
         let conduct = Conduct::new(connection.clone(), heard.clone(), metrics.clone(), limits);
+        let kind = connection.kind();
         let line = Self {
             connection,
             terms,
             heard,
+            governor: Governor::new(qos, metrics.clone(), kind),
             metrics,
             conduct,
-            governor: Governor::new(),
+            notices: Default::default(),
+            noticing: watch::Sender::new(0),
+            announced: Notify::new(),
             drain: Mutex::default(),
             held: AtomicBool::new(false),
             open: watch::Sender::new(0),
@@ -151,114 +180,30 @@ impl Line {
         self.drain.lock().successor().map(str::to_owned)
     }
 
-    fn opened(self: &Arc<Self>) -> Open {
+    /// Counts a call or stream as open; one without a class only holds up the end.
+    pub(super) fn opened(self: &Arc<Self>, class: Option<Class>) -> Open {
         self.open.send_modify(|open| *open += 1);
-        Open(self.clone())
-    }
-
-    /// Makes a call and waits for its reply, without limit of time: the session has it.
-    pub(super) async fn call(
-        self: &Arc<Self>,
-        method: Method,
-        class: Class,
-        left: Duration,
-        body: Bytes,
-    ) -> Result<Bytes, Flow> {
-        let _open = self.opened();
-        if body.len() > self.terms.call_body {
-            let detail = format!("the body has {} bytes, over the limit", body.len());
-            return Err(Flow::Failed(CallError::new(
-                Code::ResourceExhausted,
-                detail,
-            )));
-        }
-        let (mut send, recv) = self.connection.open(class).await?;
-        send.set_priority(class.priority());
-        self.metrics.bytes_sent.add(body.len() as u64);
-        let head = CallHead {
-            method: method.0,
-            class: class.number(),
-            deadline_ms: millis(left),
-            length: body.len() as u64,
+        let open = Open {
+            line: self.clone(),
+            class: OnceLock::new(),
         };
-        let mut chunks = VecDeque::new();
-        push(&mut chunks, &head.to_frame());
-        push_body(&mut chunks, body, self.terms.caps.data);
-        let written = match send.write(&mut chunks).await {
-            Ok(()) => send.finish(),
-            failed => failed,
-        };
-        // The peer may have answered before it read all: its answer says more than the stop.
-        let mut reader = FrameReader::new(recv, self.terms.caps, self.heard.clone());
-        match (self.reply(&mut reader).await, written) {
-            (Ok(reply), _) => {
-                self.metrics.bytes_received.add(reply.len() as u64);
-                Ok(reply)
-            }
-            (Err(Flow::Lost), _) | (_, Err(crate::transport::StreamError::Lost)) => Err(Flow::Lost),
-            (Err(failed), _) => Err(failed),
+        if let Some(class) = class {
+            open.set_class(class);
         }
+        open
     }
 
-    async fn reply(&self, reader: &mut FrameReader) -> Result<Bytes, Flow> {
-        let frame = reader.expect().await?;
-        if frame.kind == FrameType::Fail {
-            return Err(Flow::Failed(Failure::from_frame(frame)?.into()));
-        }
-        let head = ReplyHead::from_frame(frame)?;
-        let length = usize::try_from(head.length).unwrap_or(usize::MAX);
-        if length > self.terms.call_body {
-            let cap = self.terms.call_body as u64;
-            return Err(WireError::Oversize {
-                length: head.length,
-                cap,
-            }
-            .into());
-        }
-        reader.body(length).await
+    /// What a class counts on this connection's transport.
+    pub(super) fn traffic(&self, class: Class) -> &Traffic {
+        self.metrics.traffic(self.connection.kind(), class)
     }
 
-    /// Opens a duplex stream.
-    pub(super) async fn stream(
-        self: &Arc<Self>,
-        method: Method,
-        class: Class,
-        head: Bytes,
-    ) -> Result<(Tx, Rx), Flow> {
-        let open = Arc::new(self.opened());
-        if head.len() > self.terms.caps.data {
-            let detail = format!("the head has {} bytes, over the limit", head.len());
-            return Err(Flow::Failed(CallError::new(Code::InvalidArgument, detail)));
-        }
-        let (mut send, recv) = self.connection.open(class).await?;
-        send.set_priority(class.priority());
-        let mut chunks = VecDeque::new();
-        let number = match self.terms.progress && class.has_budget() {
+    /// A number for a stream that this side opens; 0, which stands for none, when it needs none.
+    pub(super) fn number(&self, needed: bool) -> u64 {
+        match needed {
             true => self.governor.number(),
             false => 0,
-        };
-        let first = OpenHead {
-            method: method.0,
-            class: class.number(),
-            number,
-        };
-        push(&mut chunks, &first.to_frame());
-        chunks.push_back(crate::wire::frame::header(FrameType::Data, head.len()));
-        chunks.push_back(head);
-        let before: usize = chunks.iter().map(Bytes::len).sum();
-        send.write(&mut chunks).await?;
-        let stream = Numbered { ours: true, number };
-        let leave = Leave::new(&self.governor, class, stream, before as u64);
-        let mut reader = FrameReader::new(recv, self.terms.caps, self.heard.clone());
-        reader.report(|read| Reporter::new(&self.governor, stream, read));
-        let tx = Tx::new(
-            send,
-            self.terms.caps.data,
-            self.metrics.clone(),
-            open.clone(),
-        );
-        let tx = tx.governed(leave);
-        Ok((tx, Rx::new(reader, self.metrics.clone(), open)))
+        }
     }
 
     /// Tells the peer, waits until nothing is open or the time is over.
@@ -267,7 +212,13 @@ impl Line {
         let goaway = self.drain.lock().begin(within, successor, now);
         // A full queue means that the peer has been told already.
         let _ = self.orders.try_send(control::Order::Goaway(goaway));
-        let _ = tokio::time::timeout(within, self.quiet()).await;
+        let ending = async {
+            self.quiet().await;
+            self.end_notices().await;
+            // Told of the end, the peer ends its notices too: then all of them have come.
+            let _ = self.noticing.subscribe().wait_for(|open| *open == 0).await;
+        };
+        let _ = tokio::time::timeout(within, ending).await;
     }
 
     /// Gives what was written last a moment to leave, then closes.

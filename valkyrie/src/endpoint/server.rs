@@ -26,6 +26,7 @@ use crate::identity::ResetSecret;
 use crate::metrics::Metrics;
 #[cfg(any(feature = "quic", feature = "tcp"))]
 use crate::metrics::Refusal;
+use crate::qos::QosPolicy;
 use crate::session::Sessions;
 use crate::transport::memory::Incoming;
 use crate::transport::{Connection, Remote};
@@ -72,6 +73,7 @@ pub(super) struct Core {
     identity: IdentityStore,
     handler: Arc<dyn Handler>,
     limits: Limits,
+    qos: QosPolicy,
     metrics: Arc<Metrics>,
     sessions: Mutex<Sessions<Peer, Arc<Shared>>>,
     /// Wakes the sweep when a session began to wait.
@@ -90,6 +92,7 @@ impl Server {
             identity,
             handler,
             limits: Limits::default(),
+            qos: QosPolicy::default(),
             quic: None,
             #[cfg(feature = "quic")]
             reset: None,
@@ -167,6 +170,7 @@ pub struct ServerBuilder {
     identity: IdentityStore,
     handler: Arc<dyn Handler>,
     limits: Limits,
+    qos: QosPolicy,
     quic: Option<SocketAddr>,
     #[cfg(feature = "quic")]
     reset: Option<ResetSecret>,
@@ -179,6 +183,13 @@ impl ServerBuilder {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Shares what is sent on each connection in another way than the default one.
+    #[must_use]
+    pub fn qos(mut self, qos: QosPolicy) -> Self {
+        self.qos = qos;
         self
     }
 
@@ -235,6 +246,7 @@ impl ServerBuilder {
             identity: self.identity.clone(),
             handler: self.handler.clone(),
             limits: limits.clone(),
+            qos: self.qos.clone(),
             metrics: Arc::default(),
             sessions: Mutex::new(Sessions::new(limits.resume_window, limits.sessions)),
             detached: Notify::new(),

@@ -8,11 +8,16 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::current;
 use super::frames::Flow;
 use super::line::Line;
-use super::{CallError, CallOptions, Class, Method, Rx, SessionId, Tx};
+use super::notices::{Outbox, Outgoing};
+use super::{CallError, CallOptions, Class, Code, Limits, Method, Rx, SessionId, Tx};
 use crate::identity::SpiffeId;
+use crate::metrics::{Metrics, Refusal};
+use crate::qos::Dropped;
 use crate::session::Call;
+use crate::trace::TraceContext;
 pub use crate::transport::TransportKind;
 use crate::wire::CloseCode;
 
@@ -23,6 +28,28 @@ pub enum Peer {
     Anonymous,
     /// Proved this id.
     Spiffe(SpiffeId),
+}
+
+/// How a duplex stream is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// Its urgency.
+    pub class: Class,
+    /// Who shares the class fairly with others; none for a stream by itself.
+    pub tenant: Option<u64>,
+    /// The trace it belongs to; none for that of the call that is being handled, if there is one.
+    pub trace: Option<TraceContext>,
+}
+
+impl OpenOptions {
+    /// A stream of this class, by itself.
+    pub fn new(class: Class) -> Self {
+        Self {
+            class,
+            tenant: None,
+            trace: None,
+        }
+    }
 }
 
 /// The state of a session's connection.
@@ -53,6 +80,8 @@ pub(super) struct Shared {
     id: Mutex<SessionId>,
     link: watch::Sender<Link>,
     line: watch::Sender<Option<Arc<Line>>>,
+    outbox: Outbox,
+    metrics: Arc<Metrics>,
 }
 
 /// Held by the handles of a dialing session: the last one to go ends it.
@@ -103,8 +132,16 @@ impl Handles {
 }
 
 impl Shared {
-    pub(super) fn new(peer: Peer, kind: TransportKind, id: SessionId) -> Arc<Self> {
+    pub(super) fn new(
+        peer: Peer,
+        kind: TransportKind,
+        id: SessionId,
+        limits: &Limits,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            outbox: Outbox::new(limits),
+            metrics,
             peer,
             kind: Mutex::new(kind),
             id: Mutex::new(id),
@@ -115,6 +152,16 @@ impl Shared {
 
     pub(super) fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    pub(super) fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Notices were dropped.
+    pub(super) fn shed(&self, dropped: Dropped) {
+        let kind = *self.kind.lock();
+        self.metrics.traffic(kind, Class::Log).shed(dropped);
     }
 
     /// Another connection carries the session; gives the one before it.
@@ -198,7 +245,7 @@ impl Shared {
     }
 
     /// A line that may start something and is not `not`; none when the session is over.
-    async fn line(&self, not: Option<&Arc<Line>>) -> Option<Arc<Line>> {
+    pub(super) async fn line(&self, not: Option<&Arc<Line>>) -> Option<Arc<Line>> {
         let mut lines = self.line.subscribe();
         let usable = lines.wait_for(|line| {
             line.as_ref().is_some_and(|line| {
@@ -271,8 +318,9 @@ impl Session {
         &self,
         method: Method,
         body: Bytes,
-        options: CallOptions,
+        mut options: CallOptions,
     ) -> Result<Bytes, CallError> {
+        options.trace = options.trace.or_else(current::trace);
         let mut call = Call::new(&options, Instant::now());
         let mut broken = None;
         loop {
@@ -280,7 +328,7 @@ impl Session {
             let line = tokio::time::timeout_at(deadline, self.shared.line(broken.as_ref())).await;
             let line = line.map_err(|_| call.expired())?.ok_or_else(over)?;
             let left = call.send(Instant::now())?;
-            let sent = line.call(method, options.class, left, body.clone());
+            let sent = line.call(method, &options, left, body.clone());
             match tokio::time::timeout_at(deadline, sent).await {
                 Ok(Ok(reply)) => return Ok(reply),
                 Ok(Err(Flow::Failed(error))) => return Err(error),
@@ -302,8 +350,56 @@ impl Session {
         head: Bytes,
         class: Class,
     ) -> Result<(Tx, Rx), CallError> {
+        self.open_with(method, head, OpenOptions::new(class)).await
+    }
+
+    /// The same, on behalf of a tenant or as part of a trace.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_with(
+        &self,
+        method: Method,
+        head: Bytes,
+        mut options: OpenOptions,
+    ) -> Result<(Tx, Rx), CallError> {
+        options.trace = options.trace.or_else(current::trace);
         let line = self.shared.line(None).await.ok_or_else(over)?;
-        Ok(line.stream(method, class, head).await?)
+        Ok(line.stream(method, &options, head).await?)
+    }
+
+    /// Sends a message that has no answer, at most once. Those of one class arrive in order, as far
+    /// as they arrive: what the transport has taken is lost when the connection breaks.
+    ///
+    /// A live log never waits: it goes into a queue of the session ([`Limits::notices`]), and when
+    /// that is full the oldest are dropped; the next one that arrives says how many, and they are
+    /// counted. Any other class is never dropped: this waits for a link and until the transport
+    /// has taken the message. Dropping the future may leave the message sent or not.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when it is larger than the data frame, `Unimplemented` when the peer takes
+    /// none, `Unavailable` when the session is over; `ResourceExhausted`, retryable, when
+    /// [`Limits::waiting_notices`] of its class wait already.
+    pub async fn notify(&self, class: Class, method: Method, body: Bytes) -> Result<(), CallError> {
+        let trace = current::trace();
+        let notice = Outgoing {
+            method,
+            body,
+            trace,
+        };
+        if self.shared.is_down() {
+            return Err(over());
+        }
+        if class.may_shed() {
+            return self.shared.post(notice);
+        }
+        let Some(_place) = self.shared.outbox.place(class) else {
+            self.shared.metrics.refused(Refusal::Queue).add(1);
+            let detail = "too many notices of this class wait to be sent";
+            return Err(CallError::new(Code::ResourceExhausted, detail).retryable());
+        };
+        let shared = &self.shared;
+        shared.deliver(class, &notice, Dropped::default()).await
     }
 
     /// Where the peer said to go instead, when it has announced the end of the connection and
@@ -319,8 +415,13 @@ impl Session {
 
     /// Starts nothing new, lets running calls and streams end until the deadline, then closes.
     pub async fn drain(&self, deadline: Duration) {
+        let end = Instant::now() + deadline;
+        // Live logs that are dropped here are counted when the session is over.
+        let sent = self.shared.outbox.sent();
+        let _ = tokio::time::timeout_at(end.into(), sent).await;
         if let Some(line) = self.shared.current() {
-            line.drain(deadline, "").await;
+            let left = end.saturating_duration_since(Instant::now());
+            line.drain(left, "").await;
         }
         self.close("drained");
     }
@@ -346,6 +447,6 @@ impl std::fmt::Debug for Session {
     }
 }
 
-fn over() -> CallError {
-    CallError::new(crate::error::Code::Unavailable, "the session is over")
+pub(super) fn over() -> CallError {
+    CallError::new(Code::Unavailable, "the session is over")
 }

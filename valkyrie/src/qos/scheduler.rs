@@ -1,16 +1,26 @@
 //! Which of those who wait may send next: by class, then by tenant.
 //! Must not hold payloads: it gives leave for so many bytes.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod flight;
+mod queue;
+
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::budget::{Budget, BudgetPolicy, Departure};
+use super::budget::{Budget, BudgetPolicy};
 use super::{Rate, TokenBucket};
 use crate::wire::Class;
+use flight::{Flight, Parking};
+use queue::{Queue, Wish};
 
 /// Who shares fairly with others inside a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Tenant(pub u64);
+pub enum Tenant {
+    /// A stream or call for itself: nobody was named.
+    Alone(u64),
+    /// Whom the application named: all of its streams and calls together are one.
+    Named(u64),
+}
 
 /// The bounds of a scheduler.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +31,9 @@ pub struct QosPolicy {
     /// Parts of job, log and bulk while all of them wait. Each gets its part, so none starves:
     /// with 8 : 4 : 1 bulk has 7 %.
     pub weights: [u64; 3],
-    /// Bytes of log and bulk under way.
-    pub budget: BudgetPolicy,
+    /// Bytes of job, log and bulk under way. Their sum leaves room in the transport's send buffer
+    /// for control, which has no budget, and for messages of at most [`SMALL`](super::SMALL) bytes.
+    pub budgets: [BudgetPolicy; 3],
     /// Bytes under way with nothing reported for this long, and at least four round trips, wait
     /// for a slow reader and do not count.
     pub parked: Duration,
@@ -34,16 +45,29 @@ pub struct QosPolicy {
     pub quiet: u64,
     /// Who may wait in one class; further ones are refused.
     pub waiting: usize,
-    /// Bytes of each tenant in log and bulk, if they are to be limited at the edge.
+    /// Bytes of each tenant in log and bulk, if they are to be limited at the edge; beyond it the
+    /// tenant waits. Whoever is not named is a tenant for itself.
     pub tenant: Option<Rate>,
 }
 
+/// Most bytes of job, log and bulk under way.
+const MOST: [u64; 3] = [256 * 1024, 1024 * 1024, 1792 * 1024];
+
+/// What the budgets hold at most, all together.
+pub const ALL_BUDGETS: u64 = MOST[0] + MOST[1] + MOST[2];
+
 impl Default for QosPolicy {
     fn default() -> Self {
+        let budget = |most: u64| BudgetPolicy {
+            start: BudgetPolicy::default().start.min(most / 2),
+            least: BudgetPolicy::default().least.min(most / 2),
+            most,
+            ..BudgetPolicy::default()
+        };
         Self {
             control: Rate::new(4 * 1024 * 1024, 64 * 1024),
             weights: [8, 4, 1],
-            budget: BudgetPolicy::default(),
+            budgets: MOST.map(budget),
             parked: Duration::from_millis(250),
             parked_most: 4 * 1024 * 1024,
             quiet: 64 * 1024,
@@ -72,42 +96,6 @@ pub struct Grant {
     pub bytes: u64,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Wish {
-    ticket: u64,
-    stream: u64,
-    bytes: u64,
-}
-
-/// Those who wait in one class: fair among tenants, in order inside one.
-#[derive(Debug, Default)]
-struct Queue {
-    tenants: HashMap<Tenant, Line>,
-    /// Tenants with wishes, the one whose turn it is first.
-    turns: VecDeque<Tenant>,
-    count: usize,
-}
-
-#[derive(Debug, Default)]
-struct Line {
-    wishes: VecDeque<Wish>,
-    deficit: u64,
-}
-
-/// Bytes of one stream that are under way.
-#[derive(Debug)]
-struct Flying {
-    class: Class,
-    /// End of each piece in the stream, how many bytes, and when it left; none when it waited
-    /// for a slow reader, so that its time says nothing of the path.
-    pieces: VecDeque<(u64, u64, Option<Departure>)>,
-    sent: u64,
-    reported: u64,
-    heard: Instant,
-    parked: bool,
-    finished: bool,
-}
-
 /// Gives leave to send, for one connection.
 #[derive(Debug)]
 pub struct Scheduler {
@@ -122,8 +110,7 @@ pub struct Scheduler {
     deficits: [u64; 3],
     /// Whether control goes before a job when both compete.
     control_next: bool,
-    budgets: [Budget; 2],
-    flying: BTreeMap<u64, Flying>,
+    flight: Flight,
     buckets: HashMap<Tenant, TokenBucket>,
     tickets: u64,
 }
@@ -131,7 +118,11 @@ pub struct Scheduler {
 impl Scheduler {
     /// A scheduler with nothing under way.
     pub fn new(policy: QosPolicy, now: Instant) -> Self {
-        let budget = Budget::new(policy.budget, now);
+        let parking = Parking {
+            after: policy.parked,
+            most: policy.parked_most,
+            quiet: policy.quiet,
+        };
         Self {
             control: TokenBucket::new(policy.control, now),
             queues: Default::default(),
@@ -139,12 +130,35 @@ impl Scheduler {
             topped: false,
             deficits: [0; 3],
             control_next: true,
-            budgets: [budget.clone(), budget],
-            flying: BTreeMap::new(),
+            flight: Flight::new(policy.budgets, parking, now),
             buckets: HashMap::new(),
             tickets: 0,
             policy,
         }
+    }
+
+    /// Leave for a piece at once, when nobody waits and there is room: what [`ask`](Self::ask) and
+    /// [`next`](Self::next) would give, for less work.
+    pub fn at_once(
+        &mut self,
+        class: Class,
+        tenant: Tenant,
+        stream: u64,
+        bytes: u64,
+        now: Instant,
+    ) -> bool {
+        if self.queues.iter().any(|queue| queue.count > 0)
+            || !self.flight.has_room(class)
+            || !self.may_send(class, tenant, stream, bytes, now)
+        {
+            return false;
+        }
+        if class == Class::Control {
+            // What is beyond the rate competes with nobody now, but what comes later is told.
+            self.control.take(bytes.min(self.policy.control.burst), now);
+        }
+        self.depart(class, tenant, stream, bytes, false, now);
+        true
     }
 
     /// Someone wants to send a piece of a stream; returns the ticket of the coming grant.
@@ -168,34 +182,19 @@ impl Scheduler {
             stream,
             bytes,
         };
-        let line = queue.tenants.entry(tenant).or_default();
-        if line.wishes.is_empty() {
-            queue.turns.push_back(tenant);
-        }
-        line.wishes.push_back(wish);
-        queue.count += 1;
+        queue.add(tenant, wish);
         Ok(self.tickets)
     }
 
     /// A wish is taken back; nothing happens when it was granted already.
     pub fn cancel(&mut self, class: Class, tenant: Tenant, ticket: u64) {
-        let queue = &mut self.queues[index(class)];
-        let Some(line) = queue.tenants.get_mut(&tenant) else {
-            return;
-        };
-        let before = line.wishes.len();
-        line.wishes.retain(|wish| wish.ticket != ticket);
-        queue.count -= before - line.wishes.len();
-        if line.wishes.is_empty() {
-            queue.tenants.remove(&tenant);
-            queue.turns.retain(|turn| *turn != tenant);
-        }
+        self.queues[index(class)].remove(tenant, ticket);
     }
 
     /// Who may send now; to be called until there is none.
     pub fn next(&mut self, now: Instant) -> Option<Grant> {
-        self.park(now);
-        if let Some(wish) = self.queues[0].first()
+        self.flight.park(now);
+        if let Some((_, wish)) = self.queues[0].first()
             && self
                 .control
                 .take(wish.bytes.min(self.policy.control.burst), now)
@@ -210,9 +209,8 @@ impl Scheduler {
                 continue;
             };
             idle = 0;
-            let bytes = self.queues[index(class)]
-                .first()
-                .map_or(0, |wish| wish.bytes);
+            let first = self.queues[index(class)].first();
+            let bytes = first.map_or(0, |(_, wish)| wish.bytes);
             let deficit = &mut self.deficits[self.turn];
             if !self.topped {
                 self.topped = true;
@@ -234,28 +232,17 @@ impl Scheduler {
         if !Class::ALL.into_iter().any(waits) {
             return None;
         }
-        let patience = self.patience();
-        let room = self.policy.parked_most.saturating_sub(self.parked());
-        let parking = self
-            .flying
-            .values()
-            .filter(|flying| !flying.parked && (1..=room).contains(&flying.open()))
-            .map(|flying| flying.heard + patience[index(flying.class) - 2]);
-        let mut wake = parking.min();
-        if let Some(rate) = self.policy.tenant {
-            for class in [Class::Log, Class::Bulk] {
-                let queue = &self.queues[index(class)];
-                for (tenant, line) in &queue.tenants {
-                    let bytes = line
-                        .wishes
-                        .front()
-                        .map_or(0, |wish| wish.bytes.min(rate.burst));
-                    let bucket = self.buckets.get_mut(tenant);
-                    let wait = bucket.and_then(|bucket| bucket.wait(bytes, now));
-                    let at = now + wait.unwrap_or_default();
-                    if at > now {
-                        wake = Some(wake.map_or(at, |wake| wake.min(at)));
-                    }
+        let mut wake = self.flight.next_parking();
+        let Some(rate) = self.policy.tenant else {
+            return wake;
+        };
+        for class in [Class::Log, Class::Bulk] {
+            for (tenant, wish) in self.queues[index(class)].firsts() {
+                let bucket = self.buckets.get_mut(&tenant);
+                let wait = bucket.and_then(|b| b.wait(wish.bytes.min(rate.burst), now));
+                let at = now + wait.unwrap_or_default();
+                if at > now {
+                    wake = Some(wake.map_or(at, |wake| wake.min(at)));
                 }
             }
         }
@@ -264,81 +251,40 @@ impl Scheduler {
 
     /// A stream of a class with a budget begins; so many bytes of it have left without leave.
     pub fn begin(&mut self, class: Class, stream: u64, before: u64, now: Instant) {
-        debug_assert!(class.has_budget(), "only those are counted");
-        self.flying.insert(stream, Flying::new(class, before, now));
+        self.flight.begin(class, stream, before, now);
     }
 
     /// Leave was given, and will not be used.
     pub fn unused(&mut self, stream: u64, bytes: u64) {
-        let Some(flying) = self.flying.get_mut(&stream) else {
-            return;
-        };
-        if flying.pieces.back().is_some_and(|piece| piece.1 == bytes) {
-            flying.pieces.pop_back();
-            flying.sent -= bytes;
-            if !flying.parked {
-                self.budgets[index(flying.class) - 2].forgotten(bytes);
-            }
-        }
+        self.flight.unused(stream, bytes);
     }
 
-    /// The other side has so many bytes of a stream in all.
-    pub fn reported(&mut self, stream: u64, received: u64, now: Instant) {
-        let Some(flying) = self.flying.get_mut(&stream) else {
-            return;
-        };
-        let received = received.min(flying.sent);
-        if received <= flying.reported {
-            return;
-        }
-        let budget = &mut self.budgets[index(flying.class) - 2];
-        if flying.parked {
-            budget.remembered(flying.open());
-            flying.parked = false;
-            flying.pieces.iter_mut().for_each(|piece| piece.2 = None);
-        }
-        flying.reported = received;
-        flying.heard = now;
-        while let Some((end, bytes, departure)) = flying.pieces.front().copied() {
-            let arrived = bytes.min(received.saturating_sub(end - bytes));
-            match departure {
-                Some(departure) if arrived > 0 => budget.delivered(arrived, departure, now),
-                _ => budget.forgotten(arrived),
-            }
-            if arrived < bytes {
-                flying.pieces[0].1 -= arrived;
-                break;
-            }
-            flying.pieces.pop_front();
-        }
-        if flying.finished && flying.reported == flying.sent {
-            self.flying.remove(&stream);
-        }
+    /// The other side has so many bytes of a stream in all. Gives its class and the round trip
+    /// there, when the report was news.
+    pub fn reported(
+        &mut self,
+        stream: u64,
+        received: u64,
+        now: Instant,
+    ) -> Option<(Class, Duration)> {
+        let class = self.flight.reported(stream, received, now)?;
+        Some((class, self.budget(class)?.round_trip()?))
     }
 
     /// A stream will send nothing more; it is forgotten once its bytes have arrived or nobody
     /// reads them.
     pub fn finished(&mut self, stream: u64) {
-        if let Some(flying) = self.flying.get_mut(&stream) {
-            flying.finished = true;
-            if flying.parked || flying.reported == flying.sent {
-                self.flying.remove(&stream);
-            }
-        }
+        self.flight.finished(stream);
     }
 
     /// A stream is over: what is under way of it does not count any more.
     pub fn ended(&mut self, stream: u64) {
-        if let Some(flying) = self.flying.remove(&stream)
-            && !flying.parked
-        {
-            self.budgets[index(flying.class) - 2].forgotten(flying.sent - flying.reported);
-        }
+        self.flight.ended(stream);
     }
 
-    /// The budget of log or bulk.
+    /// The budget of job, log or bulk.
     pub fn budget(&self, class: Class) -> Option<&Budget> {
-        class.has_budget().then(|| &self.budgets[index(class) - 2])
+        self.flight.budget(class)
     }
 
     /// How many wait in a class.
@@ -346,50 +292,46 @@ impl Scheduler {
         self.queues[index(class)].count
     }
 
+    /// How many streams have bytes under way, or may send more.
+    pub fn streams(&self) -> usize {
+        self.flight.streams()
+    }
+
     fn is_ready(&mut self, class: Class, now: Instant) -> bool {
-        let queue = &self.queues[index(class)];
-        if queue.count == 0 || (class.has_budget() && !self.budgets[index(class) - 2].has_room()) {
+        if !self.flight.has_room(class) {
             return false;
-        }
-        if !class.has_budget() {
-            return true;
         }
         // The first tenant in turn that may send.
         for _ in 0..self.queues[index(class)].turns.len() {
-            if self.may_send(class, now) {
+            let first = self.queues[index(class)].first();
+            if first.is_some_and(|(tenant, wish)| {
+                self.may_send(class, tenant, wish.stream, wish.bytes, now)
+            }) {
                 return true;
             }
-            self.queues[index(class)].turns.rotate_left(1);
+            self.queues[index(class)].skip();
         }
         false
     }
 
-    /// Whether the tenant whose turn it is has a reader that reads, and bytes left of its rate.
-    fn may_send(&mut self, class: Class, now: Instant) -> bool {
-        let queue = &self.queues[index(class)];
-        let (Some(tenant), Some(wish)) = (queue.turns.front().copied(), queue.first()) else {
+    /// Whether a tenant has a reader that reads, and bytes left of its rate.
+    fn may_send(
+        &mut self,
+        class: Class,
+        tenant: Tenant,
+        stream: u64,
+        bytes: u64,
+        now: Instant,
+    ) -> bool {
+        if !self.flight.is_read(stream, bytes) {
             return false;
-        };
-        if let Some(flying) = self.flying.get(&wish.stream)
-            && flying.parked
-        {
-            let full = self.parked() + wish.bytes > self.policy.parked_most;
-            if full || flying.open() >= self.policy.quiet {
-                return false;
-            }
         }
-        let Some(rate) = self.policy.tenant else {
+        let Some(rate) = self.policy.tenant.filter(|_| is_rated(class)) else {
             return true;
         };
         let fresh = || TokenBucket::new(rate, now);
         let bucket = self.buckets.entry(tenant).or_insert_with(fresh);
-        bucket.wait(wish.bytes.min(rate.burst), now) == Some(Duration::ZERO)
-    }
-
-    /// Bytes that wait for readers that do not read.
-    fn parked(&self) -> u64 {
-        let parked = self.flying.values().filter(|flying| flying.parked);
-        parked.map(Flying::open).sum()
+        bucket.wait(bytes.min(rate.burst), now) == Some(Duration::ZERO)
     }
 
     /// Who may send of those whose turn it is: control beyond its rate shares the turn of jobs.
@@ -418,27 +360,7 @@ impl Scheduler {
         let queue = &mut self.queues[index(class)];
         let (tenant, wish) = queue.take()?;
         let waiting = queue.count > 0;
-        if class.has_budget() {
-            if let Some(rate) = self.policy.tenant {
-                let bucket = self.buckets.get_mut(&tenant);
-                let taken = bucket.is_some_and(|b| b.take(wish.bytes.min(rate.burst), now));
-                debug_assert!(taken, "it was ready");
-                self.buckets.retain(|_, bucket| !bucket.is_full(now));
-            }
-            let departure = self.budgets[index(class) - 2].sent(wish.bytes, waiting, now);
-            let fresh = || Flying::new(class, 0, now);
-            let flying = self.flying.entry(wish.stream).or_insert_with(fresh);
-            if flying.sent == flying.reported {
-                flying.heard = now;
-            }
-            if flying.parked {
-                self.budgets[index(class) - 2].forgotten(wish.bytes);
-            }
-            flying.sent += wish.bytes;
-            flying
-                .pieces
-                .push_back((flying.sent, wish.bytes, Some(departure)));
-        }
+        self.depart(class, tenant, wish.stream, wish.bytes, waiting, now);
         Some(Grant {
             ticket: wish.ticket,
             class,
@@ -446,79 +368,29 @@ impl Scheduler {
         })
     }
 
-    /// How long log and bulk may be silent before they count as parked.
-    fn patience(&self) -> [Duration; 2] {
-        [0, 1].map(|at| {
-            let round_trip = self.budgets[at].round_trip().unwrap_or_default();
-            self.policy.parked.max(round_trip * 4)
-        })
-    }
-
-    /// Streams whose reader does not read hold nobody else up.
-    fn park(&mut self, now: Instant) {
-        let patience = self.patience();
-        let mut room = self.policy.parked_most.saturating_sub(self.parked());
-        for flying in self.flying.values_mut() {
-            let at = index(flying.class) - 2;
-            let silent = now >= flying.heard + patience[at];
-            if silent && !flying.parked && (1..=room).contains(&flying.open()) {
-                flying.parked = true;
-                room -= flying.open();
-                self.budgets[at].forgotten(flying.open());
-            }
+    /// A piece that may leave is counted.
+    fn depart(
+        &mut self,
+        class: Class,
+        tenant: Tenant,
+        stream: u64,
+        bytes: u64,
+        waiting: bool,
+        now: Instant,
+    ) {
+        if let Some(rate) = self.policy.tenant.filter(|_| is_rated(class)) {
+            let bucket = self.buckets.get_mut(&tenant);
+            let taken = bucket.is_some_and(|b| b.take(bytes.min(rate.burst), now));
+            debug_assert!(taken, "it was ready");
+            self.buckets.retain(|_, bucket| !bucket.is_full(now));
         }
-        self.flying
-            .retain(|_, flying| !(flying.parked && flying.finished));
-    }
-
-    /// How many streams have bytes under way, or may send more.
-    pub fn streams(&self) -> usize {
-        self.flying.len()
+        self.flight.depart(class, stream, bytes, waiting, now);
     }
 }
 
-impl Flying {
-    fn new(class: Class, before: u64, now: Instant) -> Self {
-        Self {
-            class,
-            pieces: VecDeque::new(),
-            sent: before,
-            reported: before,
-            heard: now,
-            parked: false,
-            finished: false,
-        }
-    }
-
-    /// Bytes under way.
-    fn open(&self) -> u64 {
-        self.sent - self.reported
-    }
-}
-
-impl Queue {
-    /// The wish whose turn it is.
-    fn first(&self) -> Option<Wish> {
-        let tenant = self.turns.front()?;
-        self.tenants.get(tenant)?.wishes.front().copied()
-    }
-
-    /// Takes it; each tenant sends about a quantum before the next one's turn.
-    fn take(&mut self) -> Option<(Tenant, Wish)> {
-        let tenant = *self.turns.front()?;
-        let line = self.tenants.get_mut(&tenant)?;
-        let wish = line.wishes.pop_front()?;
-        self.count -= 1;
-        line.deficit += wish.bytes;
-        if line.wishes.is_empty() {
-            self.tenants.remove(&tenant);
-            self.turns.pop_front();
-        } else if line.deficit >= QUANTUM {
-            line.deficit -= QUANTUM;
-            self.turns.rotate_left(1);
-        }
-        Some((tenant, wish))
-    }
+/// Whether the rate of a tenant limits this class: control and jobs are never held up by it.
+fn is_rated(class: Class) -> bool {
+    matches!(class, Class::Log | Class::Bulk)
 }
 
 fn index(class: Class) -> usize {

@@ -3,90 +3,101 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+/// What each message counts besides its bytes, so that empty ones are bounded too.
+pub const OVERHEAD: usize = 64;
 
 /// What comes out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Item {
-    /// A message, whole, with its place in all that was ever put in.
-    Bytes {
-        /// Offset of its first byte.
-        offset: u64,
-        /// The message.
-        bytes: Bytes,
-    },
-    /// So many bytes from this offset were dropped.
-    Dropped {
-        /// Where the gap begins.
-        offset: u64,
-        /// How long it is.
-        bytes: u64,
-    },
+pub enum Item<T> {
+    /// A message.
+    Message(T),
+    /// So many messages were dropped here, before the next one.
+    Dropped(Dropped),
+}
+
+/// How much was dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Messages.
+    pub messages: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+}
+
+impl Dropped {
+    /// Counts one message more.
+    pub fn add(&mut self, bytes: usize) {
+        self.messages += 1;
+        self.bytes += bytes as u64;
+    }
+
+    /// Whether nothing was.
+    pub fn is_none(self) -> bool {
+        self.messages == 0
+    }
 }
 
 /// The queue: when it is full, the oldest messages are dropped, since of live output the newest
 /// counts. Nothing is dropped silently.
 #[derive(Clone, Debug)]
-pub struct ShedQueue {
+pub struct ShedQueue<T> {
     capacity: usize,
     held: usize,
-    messages: VecDeque<Bytes>,
-    /// Offset of the first byte that is held, or would be.
-    front: u64,
-    /// Bytes dropped before the front, not yet said.
-    gap: u64,
-    dropped: u64,
+    messages: VecDeque<(T, usize)>,
+    /// Dropped before the front, not yet said.
+    gap: Dropped,
 }
 
-impl ShedQueue {
-    /// An empty queue for so many bytes.
+impl<T> ShedQueue<T> {
+    /// An empty queue for so many bytes, each message counted with [`OVERHEAD`].
     pub fn new(capacity: usize) -> Self {
         Self {
             capacity,
             held: 0,
             messages: VecDeque::new(),
-            front: 0,
-            gap: 0,
-            dropped: 0,
+            gap: Dropped::default(),
         }
     }
 
-    /// Puts a message in. One that is larger than the queue is dropped itself.
-    pub fn push(&mut self, message: Bytes) {
-        self.held += message.len();
-        self.messages.push_back(message);
+    /// Puts a message of so many bytes in, and gives what was dropped for it. One that is larger
+    /// than the queue is dropped itself.
+    pub fn push(&mut self, message: T, bytes: usize) -> Dropped {
+        self.held += bytes + OVERHEAD;
+        self.messages.push_back((message, bytes));
+        let mut dropped = Dropped::default();
         while self.held > self.capacity {
-            let oldest = self.messages.pop_front().expect("more than none is held");
-            self.held -= oldest.len();
-            let bytes = oldest.len() as u64;
-            self.front += bytes;
-            self.gap += bytes;
-            self.dropped += bytes;
+            let (_, oldest) = self.messages.pop_front().expect("more than none is held");
+            self.held -= oldest + OVERHEAD;
+            dropped.add(oldest);
         }
+        self.mark(dropped);
+        dropped
+    }
+
+    /// What was taken could not be handed on: it counts as dropped before the front.
+    pub fn mark(&mut self, dropped: Dropped) {
+        self.gap.messages += dropped.messages;
+        self.gap.bytes += dropped.bytes;
     }
 
     /// Takes the next item: a gap before what follows it.
-    pub fn pop(&mut self) -> Option<Item> {
-        if self.gap > 0 {
-            let bytes = std::mem::take(&mut self.gap);
-            let offset = self.front - bytes;
-            return Some(Item::Dropped { offset, bytes });
+    pub fn pop(&mut self) -> Option<Item<T>> {
+        if !self.gap.is_none() {
+            return Some(Item::Dropped(std::mem::take(&mut self.gap)));
         }
-        let bytes = self.messages.pop_front()?;
-        self.held -= bytes.len();
-        let offset = self.front;
-        self.front += bytes.len() as u64;
-        Some(Item::Bytes { offset, bytes })
+        let (message, bytes) = self.messages.pop_front()?;
+        self.held -= bytes + OVERHEAD;
+        Some(Item::Message(message))
     }
 
-    /// Bytes that are held.
+    /// Bytes that are held, with the overhead.
     pub fn held(&self) -> usize {
         self.held
     }
 
-    /// Bytes ever dropped, for a metric.
-    pub fn dropped(&self) -> u64 {
-        self.dropped
+    /// Whether no message waits; a gap may.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
     }
 }
 
@@ -108,69 +119,52 @@ mod tests {
 
     #[test]
     fn the_oldest_goes_and_a_marker_says_how_much() {
-        let mut queue = ShedQueue::new(10);
-        for line in ["one\n", "two\n", "three\n"] {
-            queue.push(Bytes::from_static(line.as_bytes()));
-        }
-        assert_eq!(
-            queue.pop(),
-            Some(Item::Dropped {
-                offset: 0,
-                bytes: 4
-            })
-        );
-        let two = Bytes::from_static(b"two\n");
-        assert_eq!(
-            queue.pop(),
-            Some(Item::Bytes {
-                offset: 4,
-                bytes: two
-            })
-        );
-        queue.push(Bytes::from(vec![b'x'; 11]));
-        assert_eq!(
-            queue.pop(),
-            Some(Item::Dropped {
-                offset: 8,
-                bytes: 17
-            })
-        );
-        assert_eq!((queue.pop(), queue.held(), queue.dropped()), (None, 0, 21));
+        let mut queue = ShedQueue::new(2 * OVERHEAD + 10);
+        let gap = |messages, bytes| Dropped { messages, bytes };
+        assert_eq!(queue.push("one", 3), gap(0, 0));
+        assert_eq!(queue.push("two", 3), gap(0, 0));
+        assert_eq!(queue.push("three", 5), gap(1, 3));
+        assert_eq!(queue.pop(), Some(Item::Dropped(gap(1, 3))));
+        assert_eq!(queue.pop(), Some(Item::Message("two")));
+        assert_eq!(queue.push("far too long", 3 * OVERHEAD), gap(2, 5 + 192));
+        queue.mark(gap(2, 4));
+        assert_eq!(queue.pop(), Some(Item::Dropped(gap(4, 201))));
+        assert_eq!((queue.pop(), queue.held()), (None, 0));
     }
 
     proptest! {
         #[test]
         fn what_comes_out_is_all_that_went_in_with_gaps_marked(
             steps in prop::collection::vec((0usize..40, any::<bool>()), 1..200),
-            capacity in 1usize..200,
+            capacity in 1usize..800,
         ) {
             let mut queue = ShedQueue::new(capacity);
-            let (mut written, mut end) = (Vec::<u8>::new(), 0_u64);
-            let mut taken = |item: Item, written: &[u8]| match item {
-                Item::Dropped { offset, bytes } => {
-                    assert_eq!(offset, end);
-                    assert!(bytes > 0);
-                    end += bytes;
+            let (mut next, mut put, mut bytes) = (0_u64, 0_u64, (0_u64, 0_u64));
+            let mut taken = |item: Item<(u64, usize)>, bytes: &mut u64| match item {
+                Item::Dropped(dropped) => {
+                    assert!(!dropped.is_none());
+                    next += dropped.messages;
+                    *bytes += dropped.bytes;
                 }
-                Item::Bytes { offset, bytes } => {
-                    assert_eq!(offset, end);
-                    end += bytes.len() as u64;
-                    assert_eq!(&written[offset as usize..end as usize], &bytes[..]);
+                Item::Message((number, length)) => {
+                    assert_eq!(number, next, "in order, and no gap without a marker");
+                    next += 1;
+                    *bytes += length as u64;
                 }
             };
             for (length, take) in steps {
-                let message: Vec<u8> = (0..length).map(|at| (written.len() + at) as u8).collect();
-                written.extend(&message);
-                queue.push(message.into());
+                queue.push((put, length), length);
+                put += 1;
+                bytes.0 += length as u64;
                 prop_assert!(queue.held() <= capacity);
                 if take && let Some(item) = queue.pop() {
-                    taken(item, &written);
+                    taken(item, &mut bytes.1);
                 }
             }
             while let Some(item) = queue.pop() {
-                taken(item, &written);
+                taken(item, &mut bytes.1);
             }
-            prop_assert_eq!(end, written.len() as u64);
+            prop_assert_eq!((next, bytes.0), (put, bytes.1));
         }
     }
 }

@@ -4,10 +4,11 @@
 use std::time::{Duration, Instant};
 
 use crate::error::{CallError, Code};
+use crate::trace::TraceContext;
 use crate::wire::Class;
 
 /// How a call is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallOptions {
     /// Time from now to the reply; the receiver is told what is left of it.
     pub deadline: Duration,
@@ -15,6 +16,10 @@ pub struct CallOptions {
     pub class: Class,
     /// Whether it may be run twice: then it is sent again after its link broke.
     pub idempotent: bool,
+    /// Who shares the class fairly with others; none for a call by itself.
+    pub tenant: Option<u64>,
+    /// The trace it belongs to; none for that of the call that is being handled, if there is one.
+    pub trace: Option<TraceContext>,
 }
 
 impl CallOptions {
@@ -24,7 +29,23 @@ impl CallOptions {
             deadline,
             class: Class::Job,
             idempotent: false,
+            tenant: None,
+            trace: None,
         }
+    }
+
+    /// The same call, on behalf of this tenant.
+    #[must_use]
+    pub fn tenant(mut self, tenant: u64) -> Self {
+        self.tenant = Some(tenant);
+        self
+    }
+
+    /// The same call, as part of this trace.
+    #[must_use]
+    pub fn trace(mut self, trace: TraceContext) -> Self {
+        self.trace = Some(trace);
+        self
     }
 
     /// The same call, sent again when its link breaks before the reply.

@@ -17,6 +17,12 @@ pub const VERSIONS: std::ops::RangeInclusive<u32> = 1..=1;
 /// The feature by which receivers report how far they have read.
 pub const PROGRESS: u32 = 1;
 
+/// The feature by which messages may be sent that have no answer.
+pub const NOTIFY: u32 = 2;
+
+/// The feature by which calls are numbered, and their bodies reported as streams are.
+pub const NUMBERED_CALLS: u32 = 3;
+
 /// Name and version of this library, as sent in the handshake.
 const BUILD: &str = concat!("valkyrie/", env!("CARGO_PKG_VERSION"));
 
@@ -62,6 +68,23 @@ pub struct Terms {
     pub keep_alive: Duration,
     /// Whether both sides report what they have read of a stream.
     pub progress: bool,
+    /// Whether both sides take notices.
+    pub notify: bool,
+    /// Whether both sides report what they have read of calls and replies.
+    pub numbered_calls: bool,
+}
+
+impl Terms {
+    /// The features in force.
+    fn features(&self) -> Vec<u32> {
+        let known = [
+            (self.progress, PROGRESS),
+            (self.notify, NOTIFY),
+            (self.numbered_calls, NUMBERED_CALLS),
+        ];
+        let in_force = known.into_iter().filter(|(in_force, _)| *in_force);
+        in_force.map(|(_, number)| number).collect()
+    }
 }
 
 /// An admitted connection, as the dialing side sees it.
@@ -113,7 +136,7 @@ impl ClientHandshake {
         let hello = Hello {
             min_version: *VERSIONS.start(),
             max_version: *VERSIONS.end(),
-            features: vec![PROGRESS, grease_feature(grease)],
+            features: vec![PROGRESS, NOTIFY, NUMBERED_CALLS, grease_feature(grease)],
             limits: Some(announced(&self.limits)),
             build: BUILD.to_owned(),
             session,
@@ -233,7 +256,7 @@ impl ServerHandshake {
     ) -> Bytes {
         let ack = HelloAck {
             version: asked.terms.version,
-            features: Vec::from_iter(asked.terms.progress.then_some(PROGRESS)),
+            features: asked.terms.features(),
             limits: Some(announced(&self.limits)),
             build: BUILD.to_owned(),
             session: id.0.to_vec().into(),
@@ -292,6 +315,9 @@ fn agree(ours: &Limits, version: u32, theirs: WireLimits, features: &[u32]) -> T
         idle: sooner(ours.idle, theirs.idle_ms).max(keep_alive * 2),
         keep_alive,
         progress: features.contains(&PROGRESS),
+        notify: features.contains(&NOTIFY),
+        // Reports of calls are reports: without them there is nothing to number for.
+        numbered_calls: features.contains(&PROGRESS) && features.contains(&NUMBERED_CALLS),
     }
 }
 

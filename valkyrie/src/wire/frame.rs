@@ -40,13 +40,16 @@ pub enum FrameType {
     Open,
     /// 0x14: raw bytes, handed on as they are.
     Data,
+    /// 0x15, first on a stream and then again for each notice, when the feature is in force:
+    /// [`NotifyHead`](super::message::NotifyHead); one `Data` frame with the body follows.
+    Notify,
     /// Any other number.
     Unknown(u64),
 }
 
 impl FrameType {
     /// Every known type, for tests and tools.
-    pub const KNOWN: [FrameType; 12] = [
+    pub const KNOWN: [FrameType; 13] = [
         FrameType::Hello,
         FrameType::HelloAck,
         FrameType::Refuse,
@@ -59,6 +62,7 @@ impl FrameType {
         FrameType::Fail,
         FrameType::Open,
         FrameType::Data,
+        FrameType::Notify,
     ];
 
     /// The number on the wire.
@@ -76,6 +80,7 @@ impl FrameType {
             FrameType::Fail => 0x12,
             FrameType::Open => 0x13,
             FrameType::Data => 0x14,
+            FrameType::Notify => 0x15,
             FrameType::Unknown(number) => number,
         }
     }
@@ -103,6 +108,7 @@ impl FrameType {
             FrameType::Fail => "FAIL",
             FrameType::Open => "OPEN",
             FrameType::Data => "DATA",
+            FrameType::Notify => "NOTIFY",
             FrameType::Unknown(_) => "unknown",
         }
     }

@@ -109,8 +109,8 @@ pub struct Goaway {
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct Progress {
     /// The stream, as its opener numbered it.
-    #[prost(uint32, tag = "1")]
-    pub stream: u32,
+    #[prost(uint64, tag = "1")]
+    pub stream: u64,
     /// Whether the sender of this frame opened it.
     #[prost(bool, tag = "2")]
     pub mine: bool,
@@ -121,7 +121,7 @@ pub struct Progress {
 }
 
 /// Begins a call.
-#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+#[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct CallHead {
     /// The method.
     #[prost(uint32, tag = "1")]
@@ -135,6 +135,15 @@ pub struct CallHead {
     /// Bytes of body that follow.
     #[prost(uint64, tag = "4")]
     pub length: u64,
+    /// A number for [`Progress`], as in [`OpenHead`].
+    #[prost(uint64, tag = "5")]
+    pub number: u64,
+    /// The W3C header `traceparent`, or empty; a malformed one is dropped.
+    #[prost(string, tag = "6")]
+    pub traceparent: String,
+    /// The W3C header `tracestate`, or empty; a malformed one is dropped.
+    #[prost(string, tag = "7")]
+    pub tracestate: String,
 }
 
 /// Begins a reply.
@@ -146,7 +155,7 @@ pub struct ReplyHead {
 }
 
 /// Begins a duplex stream.
-#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+#[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct OpenHead {
     /// The method.
     #[prost(uint32, tag = "1")]
@@ -156,8 +165,40 @@ pub struct OpenHead {
     pub class: u32,
     /// A number for [`Progress`], of its own on this connection and for this opener; 0 asks for
     /// none.
-    #[prost(uint32, tag = "3")]
-    pub number: u32,
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
+    /// As in [`CallHead`].
+    #[prost(string, tag = "4")]
+    pub traceparent: String,
+    /// As in [`CallHead`].
+    #[prost(string, tag = "5")]
+    pub tracestate: String,
+}
+
+/// Begins a notice: a message that has no answer.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct NotifyHead {
+    /// The method.
+    #[prost(uint32, tag = "1")]
+    pub method: u32,
+    /// The class; that of the first notice on a stream is that of all.
+    #[prost(uint32, tag = "2")]
+    pub class: u32,
+    /// A number for [`Progress`], as in [`OpenHead`]; that of the first notice counts.
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
+    /// Notices that the sender dropped since the one before.
+    #[prost(uint64, tag = "4")]
+    pub dropped: u64,
+    /// Bytes in them.
+    #[prost(uint64, tag = "5")]
+    pub dropped_bytes: u64,
+    /// As in [`CallHead`].
+    #[prost(string, tag = "6")]
+    pub traceparent: String,
+    /// As in [`CallHead`].
+    #[prost(string, tag = "7")]
+    pub tracestate: String,
 }
 
 /// A refusal or a failed call.
@@ -318,6 +359,10 @@ impl Framed for ReplyHead {
 
 impl Framed for OpenHead {
     const FRAMES: &'static [FrameType] = &[FrameType::Open];
+}
+
+impl Framed for NotifyHead {
+    const FRAMES: &'static [FrameType] = &[FrameType::Notify];
 }
 
 impl Framed for Failure {

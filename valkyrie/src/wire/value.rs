@@ -22,6 +22,16 @@ impl Class {
     /// Every class, the most urgent first.
     pub const ALL: [Class; 4] = [Class::Control, Class::Job, Class::Log, Class::Bulk];
 
+    /// The word used as a metric label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Class::Control => "control",
+            Class::Job => "job",
+            Class::Log => "log",
+            Class::Bulk => "bulk",
+        }
+    }
+
     /// The number on the wire.
     pub fn number(self) -> u32 {
         match self {

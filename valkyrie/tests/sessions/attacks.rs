@@ -74,6 +74,7 @@ fn call(method: valkyrie::wire::Method, length: u64) -> Bytes {
         class: 1,
         deadline_ms: 50_000,
         length,
+        ..CallHead::default()
     };
     head.to_frame().to_bytes()
 }
@@ -83,7 +84,7 @@ pub(crate) fn open_stream() -> Vec<u8> {
     let open = OpenHead {
         method: ECHO_STREAM.0,
         class: 2,
-        number: 0,
+        ..OpenHead::default()
     };
     [open.to_frame().to_bytes(), data(b"")].concat()
 }
@@ -163,7 +164,7 @@ async fn endless_empty_frames_end_their_stream() {
     let open = OpenHead {
         method: ECHO_STREAM.0,
         class: 2,
-        number: 0,
+        ..OpenHead::default()
     };
     send.write_all(&open.to_frame().to_bytes()).await.unwrap();
     let reader =

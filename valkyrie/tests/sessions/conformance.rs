@@ -5,8 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use valkyrie::endpoint::{CallError, CallOptions, Class, Code, Limits, Link, Peer, TransportKind};
+use valkyrie::endpoint::{
+    CallError, CallOptions, Class, Code, Limits, Link, OpenOptions, Peer, TraceContext,
+    TransportKind,
+};
 
+use crate::notices::*;
 use crate::service::*;
 use crate::world::*;
 
@@ -60,6 +64,12 @@ over_each_transport! {
     a_dialer_without_a_handler_refuses_calls
     the_last_handle_ends_the_session
     another_server_than_expected_is_not_spoken_to
+    notices_arrive_in_order_in_both_directions
+    live_logs_never_wait_and_what_is_dropped_is_marked
+    other_notices_wait_or_are_refused_and_never_dropped
+    a_notice_over_the_limit_is_refused_before_it_leaves
+    a_drain_lets_the_notices_arrive
+    a_trace_goes_on_through_nested_calls_streams_and_notices
 }
 
 // Without those that move megabytes: a lossy way would take its time for them.
@@ -81,6 +91,10 @@ far_away! {
     a_dialer_without_a_handler_refuses_calls
     the_last_handle_ends_the_session
     another_server_than_expected_is_not_spoken_to
+    notices_arrive_in_order_in_both_directions
+    a_notice_over_the_limit_is_refused_before_it_leaves
+    a_drain_lets_the_notices_arrive
+    a_trace_goes_on_through_nested_calls_streams_and_notices
 }
 
 async fn a_call_is_answered_with_the_peers_identity_known(stage: Stage) {
@@ -374,4 +388,31 @@ async fn another_server_than_expected_is_not_spoken_to(stage: Stage) {
     let error = dialer.connect(Duration::from_secs(50)).await.unwrap_err();
     assert_eq!(error.code, Code::Unauthenticated);
     assert!(world.service.ups.lock().is_empty());
+}
+
+async fn a_trace_goes_on_through_nested_calls_streams_and_notices(stage: Stage) {
+    let world = World::new(stage, Limits::default()).await;
+    let client = Service::new();
+    let dialer = world.dialer("a").handler(client.clone());
+    let session = dialer.connect(Duration::from_secs(50)).await.unwrap();
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let trace = TraceContext::parse(parent, "congo=t61").unwrap();
+    let options = options().trace(trace.clone());
+    let body = Bytes::from_static(b"traced");
+    session.call(CALL_BACK, body, options).await.unwrap();
+    let opening = OpenOptions {
+        trace: Some(trace.clone()),
+        ..OpenOptions::new(Class::Log)
+    };
+    let (_tx, mut rx) = session
+        .open_with(ECHO_STREAM, Bytes::new(), opening)
+        .await
+        .unwrap();
+    rx.recv().await.unwrap();
+    assert_eq!(*world.service.traces.lock(), vec![Some(trace.clone()); 2]);
+    // What the handler has started in turn, without a word about the trace.
+    told(&client, 1).await;
+    assert_eq!(*client.traces.lock(), vec![Some(trace); 2]);
+    assert_eq!(echo(&session, "plain").await.unwrap(), "plain");
+    assert_eq!(world.service.traces.lock().last(), Some(&None));
 }

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use valkyrie::endpoint::{
-    CallContext, CallError, CallOptions, Code, Handler, Method, Peer, Rx, Session, SessionId, Tx,
+    CallContext, CallError, CallOptions, Class, Code, Handler, Method, Notice, Peer, Rx, Session,
+    SessionId, TraceContext, Tx,
 };
 
 pub(crate) const ECHO: Method = Method(1);
@@ -19,11 +20,15 @@ pub(crate) const HANG: Method = Method(2);
 pub(crate) const FAIL: Method = Method(3);
 /// Hangs the first time, answers afterwards.
 pub(crate) const SECOND_TIME: Method = Method(4);
-/// Calls the caller back with ECHO.
+/// Calls the caller back with ECHO, and tells it.
 pub(crate) const CALL_BACK: Method = Method(5);
 pub(crate) const PANIC: Method = Method(6);
 /// Waits for `release`.
 pub(crate) const GATED: Method = Method(7);
+/// A notice that is only recorded.
+pub(crate) const TOLD: Method = Method(8);
+/// A notice that waits for `release`, and so do all behind it.
+pub(crate) const TOLD_GATED: Method = Method(9);
 pub(crate) const ECHO_STREAM: Method = Method(10);
 /// Reads only after `release`, then answers with the number of bytes.
 pub(crate) const STALL_STREAM: Method = Method(11);
@@ -39,6 +44,10 @@ pub(crate) struct Service {
     pub(crate) refuse: Mutex<Option<CallError>>,
     pub(crate) sessions: Mutex<Vec<Session>>,
     pub(crate) runs: AtomicUsize,
+    /// The notices that came, each with its class.
+    pub(crate) told: watch::Sender<Vec<(Class, Notice)>>,
+    /// The traces of the calls, streams and notices that came.
+    pub(crate) traces: Mutex<Vec<Option<TraceContext>>>,
 }
 
 impl Service {
@@ -52,6 +61,8 @@ impl Service {
             refuse: Mutex::default(),
             sessions: Mutex::default(),
             runs: AtomicUsize::new(0),
+            told: watch::Sender::new(Vec::new()),
+            traces: Mutex::default(),
         })
     }
 
@@ -89,6 +100,7 @@ impl Handler for Service {
         body: Bytes,
     ) -> Result<Bytes, CallError> {
         let run = self.runs.fetch_add(1, Ordering::SeqCst);
+        self.traces.lock().push(context.trace.clone());
         self.begun.send_modify(|count| *count += 1);
         match method {
             ECHO => Ok(body),
@@ -99,7 +111,9 @@ impl Handler for Service {
             SECOND_TIME => Ok(Bytes::from_static(b"again")),
             CALL_BACK => {
                 let options = CallOptions::new(Duration::from_secs(20));
-                context.session.call(ECHO, body, options).await
+                let session = context.session;
+                session.notify(Class::Job, TOLD, body.clone()).await?;
+                session.call(ECHO, body, options).await
             }
             PANIC => panic!("asked to"),
             GATED => {
@@ -112,12 +126,13 @@ impl Handler for Service {
 
     async fn stream(
         &self,
-        _: CallContext,
+        context: CallContext,
         method: Method,
         head: Bytes,
         mut tx: Tx,
         mut rx: Rx,
     ) -> Result<(), CallError> {
+        self.traces.lock().push(context.trace);
         self.begun.send_modify(|count| *count += 1);
         match method {
             ECHO_STREAM => {
@@ -140,6 +155,15 @@ impl Handler for Service {
             DROP_STREAM => Ok(()),
             _ => Err(CallError::new(Code::NotFound, "no such log")),
         }
+    }
+
+    async fn notify(&self, context: CallContext, notice: Notice) {
+        if notice.method == TOLD_GATED {
+            self.gate.acquire().await.expect("never closed").forget();
+        }
+        self.traces.lock().push(context.trace);
+        self.told
+            .send_modify(|told| told.push((context.class, notice)));
     }
 
     async fn down(&self, session: SessionId) {

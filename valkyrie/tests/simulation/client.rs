@@ -514,6 +514,7 @@ impl Client {
                 class: Class::Job.number(),
                 deadline_ms: millis(left),
                 length: 8,
+                ..CallHead::default()
             };
             let on = (line.connection, stream);
             send(network, choices, on, &head.to_frame(), false);
@@ -541,7 +542,7 @@ impl Client {
             let head = OpenHead {
                 method: 2,
                 class: Class::Log.number(),
-                number: 0,
+                ..OpenHead::default()
             };
             send(
                 network,

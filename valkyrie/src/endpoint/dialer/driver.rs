@@ -188,7 +188,9 @@ impl Driver {
     /// The first connection: makes the session and goes on in the background.
     pub(super) async fn begin(mut self, admitted: Admitted) -> Result<Session, CallError> {
         let peer = Peer::Spiffe(admitted.server.clone());
-        let shared = Shared::new(peer, admitted.connection.kind(), admitted.welcome.id);
+        let (kind, id) = (admitted.connection.kind(), admitted.welcome.id);
+        let metrics = self.settings.metrics.clone();
+        let shared = Shared::new(peer, kind, id, &self.settings.limits, metrics);
         let (session, handles) = Session::dialed(shared.clone());
         let (carried, _) = self.take_up(&shared, &session, admitted).await?;
         tokio::spawn(self.drive(shared, handles, carried));
@@ -214,7 +216,9 @@ impl Driver {
         self.ticket = welcome.ticket;
         let limits = &self.settings.limits;
         let metrics = self.settings.metrics.clone();
-        let (line, orders) = Line::new(connection, welcome.terms, heard, metrics, limits, true);
+        let qos = &self.settings.qos;
+        let (line, orders) =
+            Line::new(connection, welcome.terms, heard, metrics, limits, qos, true);
         let before = shared.up(welcome.id, line.clone());
         if let Err(error) = self.settings.handler.up(session.clone()).await {
             shared.end(CloseCode::Closed, &error.detail);

@@ -158,6 +158,7 @@ impl ControlStream {
             FrameType::Goaway => {
                 let goaway = Goaway::from_frame(frame)?;
                 line.drain.lock().announced(goaway);
+                line.announced.notify_one();
                 // Wakes those who wait for a line that may start something.
                 line.open.send_modify(|_| ());
                 Ok(())

@@ -1,19 +1,23 @@
 //! Streams that the peer opens: each is a call or a duplex stream for the handler.
 //! Must not let one stream hold up another.
 
-use std::collections::VecDeque;
+mod notices;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::super::frames::{Flow, FrameReader, push, push_body};
+use super::super::current;
+use super::super::frames::{Flow, FrameReader};
 use super::super::governor::{Leave, Numbered, Reporter};
+use super::super::outflow::Outflow;
 use super::super::stream::Returned;
 use super::super::{CallContext, Class, Handler, Method, Rx, Session, Tx};
-use super::Line;
+use super::{Line, Open};
 use crate::error::{CallError, Code};
+use crate::trace::TraceContext;
 use crate::transport::{RecvHalf, SendHalf, StreamError};
 use crate::wire::message::{CallHead, Failure, Framed, OpenHead, ReplyHead};
 use crate::wire::{Frame, FrameType, WireError};
@@ -45,6 +49,10 @@ impl Line {
                     tasks.spawn(incoming.serve(send, recv));
                 }
                 Some(_) = tasks.join_next() => {}
+                () = self.announced.notified() => {
+                    let line = self.clone();
+                    tasks.spawn(async move { line.end_notices().await });
+                }
                 _ = self.closed(), if tasks.len() >= self.streams => break,
             }
         }
@@ -59,8 +67,9 @@ struct Incoming {
 }
 
 impl Incoming {
-    async fn serve(self, mut send: SendHalf, recv: RecvHalf) {
-        let open = Arc::new(self.line.opened());
+    async fn serve(self, send: SendHalf, recv: RecvHalf) {
+        let open = Arc::new(self.line.opened(None));
+        let mut send = Outflow::new(send);
         let caps = self.line.terms.caps;
         let mut reader = FrameReader::new(recv, caps, self.line.heard.clone());
         reader.watch(self.line.conduct.clone());
@@ -71,10 +80,16 @@ impl Incoming {
         });
         let outcome = match first {
             Ok(frame) if frame.kind == FrameType::Call => {
-                self.call(frame, &mut send, &mut reader).await
+                self.call(frame, &mut send, &mut reader, &open).await
             }
             Ok(frame) if frame.kind == FrameType::Open => {
                 return self.stream(frame, send, reader, open).await;
+            }
+            Ok(frame) if frame.kind == FrameType::Notify && self.line.terms.notify => {
+                // Waiting for notices holds nothing up.
+                drop(open);
+                self.notices(frame, send, reader).await;
+                return;
             }
             Ok(frame) => Err(WireError::Unexpected(frame.kind).into()),
             Err(error) => Err(error),
@@ -86,32 +101,41 @@ impl Incoming {
             Err(Flow::Failed(error)) => {
                 metrics.calls_failed.add(1);
                 reader.stop(error.code);
-                self.written(&mut send, failure(&error)).await.ok();
+                self.fail(&mut send, &error).await;
             }
+        }
+        if let Some(traffic) = open.traffic() {
+            traffic.frames_received.add(reader.frames);
+            traffic.frames_sent.add(send.frames);
         }
         self.delivered(&mut send).await;
     }
 
     /// Writes an answer to its end. A peer that does not read it must not hold it for ever.
-    async fn written(
-        &self,
-        send: &mut SendHalf,
-        mut chunks: VecDeque<Bytes>,
-    ) -> Result<(), StreamError> {
+    async fn written(&self, send: &mut Outflow) -> Result<(), Flow> {
         let stall = self.line.conduct.stall;
-        match tokio::time::timeout(stall, send.write(&mut chunks)).await {
-            Ok(Ok(())) => send.finish(),
+        match tokio::time::timeout(stall, send.flush()).await {
+            Ok(Ok(())) => Ok(send.finish()?),
             Ok(failed) => failed,
             Err(_) => {
                 self.line.conduct.stalled();
                 send.reset(Code::ResourceExhausted);
-                Err(StreamError::Reset(Code::ResourceExhausted))
+                Err(StreamError::Reset(Code::ResourceExhausted).into())
             }
         }
     }
 
+    /// Writes an error as the last frame; a peer that is gone needs none.
+    pub(super) async fn fail(&self, send: &mut Outflow, error: &CallError) {
+        if send.is_whole() {
+            send.govern(None);
+            send.push(&Failure::from(error).to_frame());
+            self.written(send).await.ok();
+        }
+    }
+
     /// Counts as open until the caller has the answer, so that a drain does not cut it off.
-    async fn delivered(&self, send: &mut SendHalf) {
+    async fn delivered(&self, send: &mut Outflow) {
         let stall = self.line.conduct.stall;
         if tokio::time::timeout(stall, send.stopped()).await.is_err() {
             self.line.conduct.stalled();
@@ -122,22 +146,31 @@ impl Incoming {
     async fn call(
         &self,
         frame: Frame,
-        send: &mut SendHalf,
+        send: &mut Outflow,
         reader: &mut FrameReader,
+        open: &Open,
     ) -> Result<(), Flow> {
         let head = CallHead::from_frame(frame)?;
         let deadline = Instant::now() + Duration::from_millis(head.deadline_ms).min(FAR);
         let class = Class::from_number(head.class);
         send.set_priority(class.priority());
+        open.set_class(class);
         let _budget = self.admit(head.length)?;
         let length = usize::try_from(head.length).unwrap_or(usize::MAX);
+        let stream = self.numbered(self.line.terms.numbered_calls, head.number);
+        let governor = &self.line.governor;
+        reader.report(|read| Reporter::for_body(governor, class, stream, length, read));
         let late = || Flow::Failed(CallError::new(Code::DeadlineExceeded, "no reply in time"));
         let body = tokio::time::timeout_at(deadline.into(), reader.body(length));
         let body = body.await.map_err(|_| late())??;
-        self.line.metrics.bytes_received.add(body.len() as u64);
-        let call = self
-            .handler
-            .call(self.context(deadline, class), Method(head.method), body);
+        self.line
+            .traffic(class)
+            .bytes_received
+            .add(body.len() as u64);
+        let trace = TraceContext::parse(&head.traceparent, &head.tracestate);
+        let context = self.context(deadline, class, trace.clone());
+        let call = self.handler.call(context, Method(head.method), body);
+        let call = current::within(trace, call);
         let reply = tokio::select! {
             reply = call => reply.map_err(Flow::Failed)?,
             // The caller gave up, or the connection broke: the call's future is dropped.
@@ -149,7 +182,15 @@ impl Incoming {
             }
             () = tokio::time::sleep_until(deadline.into()) => return Err(late()),
         };
-        self.reply(send, reply).await
+        self.reply(send, reply, class, stream).await
+    }
+
+    /// A stream that the peer has numbered, if what is read of it is to be reported.
+    pub(super) fn numbered(&self, in_force: bool, number: u64) -> Numbered {
+        Numbered {
+            ours: false,
+            number: if in_force { number } else { 0 },
+        }
     }
 
     /// Room for a call's body.
@@ -172,7 +213,13 @@ impl Incoming {
             })
     }
 
-    async fn reply(&self, send: &mut SendHalf, reply: Bytes) -> Result<(), Flow> {
+    async fn reply(
+        &self,
+        send: &mut Outflow,
+        reply: Bytes,
+        class: Class,
+        stream: Numbered,
+    ) -> Result<(), Flow> {
         if reply.len() > self.line.terms.call_body {
             let detail = format!("the reply has {} bytes, over the limit", reply.len());
             return Err(Flow::Failed(CallError::new(
@@ -180,57 +227,55 @@ impl Incoming {
                 detail,
             )));
         }
-        self.line.metrics.bytes_sent.add(reply.len() as u64);
-        let mut chunks = VecDeque::new();
-        push(
-            &mut chunks,
-            &ReplyHead {
-                length: reply.len() as u64,
-            }
-            .to_frame(),
-        );
-        push_body(&mut chunks, reply, self.line.terms.caps.data);
-        Ok(self.written(send, chunks).await?)
+        let length = reply.len();
+        self.line.traffic(class).bytes_sent.add(length as u64);
+        let head = ReplyHead {
+            length: length as u64,
+        };
+        send.push(&head.to_frame());
+        send.push_body(reply, self.line.terms.caps.data);
+        let governor = &self.line.governor;
+        send.govern(Leave::for_body(governor, class, None, stream, length));
+        self.written(send).await
     }
 
     async fn stream(
         self,
         frame: Frame,
-        mut send: SendHalf,
+        mut send: Outflow,
         mut reader: FrameReader,
-        open: Arc<super::Open>,
+        open: Arc<Open>,
     ) {
         self.line.metrics.streams.add(1);
-        let head = match self.stream_head(frame, &mut reader).await {
+        let (head, first) = match self.stream_head(frame, &mut reader).await {
             Ok(head) => head,
             Err(Flow::Lost) => return,
             Err(Flow::Failed(error)) => {
                 reader.stop(error.code);
-                self.written(&mut send, failure(&error)).await.ok();
+                self.fail(&mut send, &error).await;
                 return;
             }
         };
-        let (method, class, number, head) = head;
-        let number = if self.line.terms.progress { number } else { 0 };
-        let stream = Numbered {
-            ours: false,
-            number,
-        };
+        let class = Class::from_number(head.class);
+        open.set_class(class);
+        self.line.traffic(class).frames_received.add(reader.frames);
+        let stream = self.numbered(self.line.terms.progress, head.number);
         let governor = &self.line.governor;
-        reader.report(|read| Reporter::new(governor, stream, read));
-        let leave = Leave::new(governor, class, stream, 0);
+        reader.report(|read| Reporter::new(governor, class, stream, read));
+        send.govern(Leave::new(governor, class, None, stream, 0));
         send.set_priority(class.priority());
-        let (metrics, cap) = (&self.line.metrics, self.line.terms.caps.data);
         let returned = Returned::default();
-        let tx = Tx::new(send, cap, metrics.clone(), open.clone())
-            .governed(leave)
-            .returning(returned.clone());
-        let rx = Rx::new(reader, metrics.clone(), open);
-        let context = self.context(Instant::now() + FAR, class);
-        if let Err(error) = self.handler.stream(context, method, head, tx, rx).await
+        let cap = self.line.terms.caps.data;
+        let tx = Tx::new(send, cap, open.clone()).returning(returned.clone());
+        let rx = Rx::new(reader, open);
+        let trace = TraceContext::parse(&head.traceparent, &head.tracestate);
+        let context = self.context(Instant::now() + FAR, class, trace.clone());
+        let method = Method(head.method);
+        let handling = self.handler.stream(context, method, first, tx, rx);
+        if let Err(error) = current::within(trace, handling).await
             && let Some(mut send) = returned.take()
         {
-            self.written(&mut send, failure(&error)).await.ok();
+            self.fail(&mut send, &error).await;
             self.delivered(&mut send).await;
         }
     }
@@ -239,12 +284,9 @@ impl Incoming {
         &self,
         frame: Frame,
         reader: &mut FrameReader,
-    ) -> Result<(Method, Class, u32, Bytes), Flow> {
+    ) -> Result<(OpenHead, Bytes), Flow> {
         let open = OpenHead::from_frame(frame)?;
-        if !self.line.duplex {
-            let detail = "a peer without a certificate may only call";
-            return Err(Flow::Failed(CallError::new(Code::Unauthenticated, detail)));
-        }
+        self.may_do_more_than_call()?;
         let head = tokio::time::timeout(HEAD, reader.expect())
             .await
             .map_err(|_| {
@@ -254,28 +296,30 @@ impl Incoming {
         if head.kind != FrameType::Data {
             return Err(WireError::Unexpected(head.kind).into());
         }
-        Ok((
-            Method(open.method),
-            Class::from_number(open.class),
-            open.number,
-            head.payload,
-        ))
+        Ok((open, head.payload))
     }
 
-    fn context(&self, deadline: Instant, class: Class) -> CallContext {
+    pub(super) fn may_do_more_than_call(&self) -> Result<(), Flow> {
+        if self.line.duplex {
+            return Ok(());
+        }
+        let detail = "a peer without a certificate may only call";
+        Err(Flow::Failed(CallError::new(Code::Unauthenticated, detail)))
+    }
+
+    pub(super) fn context(
+        &self,
+        deadline: Instant,
+        class: Class,
+        trace: Option<TraceContext>,
+    ) -> CallContext {
         let peer = self.session.peer().clone();
         CallContext {
             session: self.session.clone(),
             peer,
             deadline,
             class,
+            trace,
         }
     }
-}
-
-/// An error as what is to be written.
-fn failure(error: &CallError) -> VecDeque<Bytes> {
-    let mut chunks = VecDeque::new();
-    push(&mut chunks, &Failure::from(error).to_frame());
-    chunks
 }

@@ -127,7 +127,9 @@ impl Core {
             secret: Secret(rand::random()),
         };
         let shown = asked.resume.as_ref().filter(|_| named);
-        let make = || Shared::new(peer.clone(), connection.kind(), fresh.id);
+        let kind = connection.kind();
+        let metrics = || self.metrics.clone();
+        let make = || Shared::new(peer.clone(), kind, fresh.id, limits, metrics());
         if let Some(id) = &remote.id
             && id.trust_domain() != self.identity.bundle().trust_domain()
         {
@@ -159,6 +161,7 @@ impl Core {
             heard,
             self.metrics.clone(),
             limits,
+            &self.qos,
             named,
         );
         let (session, handles) = Session::accepted(shared.clone());

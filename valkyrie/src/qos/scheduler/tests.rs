@@ -16,7 +16,9 @@ fn fresh() -> (Scheduler, Instant) {
 fn fill(scheduler: &mut Scheduler, class: Class, tenant: u64, count: u64) {
     for _ in 0..count {
         let stream = u64::from(class.number()) * 1000 + tenant;
-        scheduler.ask(class, Tenant(tenant), stream, PIECE).unwrap();
+        scheduler
+            .ask(class, Tenant::Named(tenant), stream, PIECE)
+            .unwrap();
     }
 }
 
@@ -30,9 +32,7 @@ fn drain(scheduler: &mut Scheduler, mut now: Instant, most: u64) -> [u64; 4] {
         };
         sums[index(grant.class)] += grant.bytes;
         now += Duration::from_millis(1);
-        for (stream, flying) in &scheduler.flying {
-            sent.insert(*stream, flying.sent);
-        }
+        sent.extend(scheduler.flight.sent());
         for (stream, sent) in &sent {
             scheduler.reported(*stream, *sent, now);
         }
@@ -103,7 +103,11 @@ fn tenants_share_a_class_whatever_each_asks_for() {
     fill(&mut scheduler, Class::Bulk, 2, 100);
     fill(&mut scheduler, Class::Bulk, 3, 100);
     drain(&mut scheduler, now, 240);
-    let left = |tenant| scheduler.queues[3].tenants[&Tenant(tenant)].wishes.len() as u64;
+    let left = |tenant| {
+        scheduler.queues[3].tenants[&Tenant::Named(tenant)]
+            .wishes
+            .len() as u64
+    };
     let sent = [3000 - left(1), 100 - left(2), 100 - left(3)];
     for part in sent {
         assert!(part.abs_diff(80) <= 8, "{sent:?}");
@@ -174,13 +178,17 @@ fn a_finished_stream_is_forgotten_once_it_has_arrived_or_nobody_reads_it() {
 fn bytes_before_the_first_leave_do_not_count_and_unused_leave_is_given_back() {
     let (mut scheduler, now) = fresh();
     scheduler.begin(Class::Bulk, 7, 100, now);
-    scheduler.ask(Class::Bulk, Tenant(7), 7, PIECE).unwrap();
+    scheduler
+        .ask(Class::Bulk, Tenant::Named(7), 7, PIECE)
+        .unwrap();
     scheduler.next(now).unwrap();
     scheduler.reported(7, 100, now);
     assert_eq!(scheduler.budget(Class::Bulk).unwrap().in_flight(), PIECE);
     scheduler.reported(7, 100 + PIECE, now + Duration::from_millis(1));
     assert_eq!(scheduler.budget(Class::Bulk).unwrap().in_flight(), 0);
-    scheduler.ask(Class::Bulk, Tenant(7), 7, PIECE).unwrap();
+    scheduler
+        .ask(Class::Bulk, Tenant::Named(7), 7, PIECE)
+        .unwrap();
     scheduler.next(now).unwrap();
     scheduler.unused(7, PIECE);
     assert_eq!(scheduler.budget(Class::Bulk).unwrap().in_flight(), 0);
@@ -193,7 +201,7 @@ fn readers_that_do_not_read_fill_no_more_than_a_part_of_the_connection() {
     for stream in 0..200 {
         for _ in 0..20 {
             scheduler
-                .ask(Class::Bulk, Tenant(stream), stream, PIECE)
+                .ask(Class::Bulk, Tenant::Named(stream), stream, PIECE)
                 .unwrap();
         }
     }
@@ -203,16 +211,11 @@ fn readers_that_do_not_read_fill_no_more_than_a_part_of_the_connection() {
         }
         now += QosPolicy::default().parked;
     }
-    let most = QosPolicy::default().parked_most + QosPolicy::default().budget.start + PIECE;
+    let most = QosPolicy::default().parked_most + QosPolicy::default().budgets[2].start + PIECE;
     assert!(sent <= most, "{sent} bytes, and nobody reads");
     assert!(scheduler.wake(now).is_none(), "only a report can help");
     // One of them reads, and that stream goes on.
-    let (stream, all) = scheduler
-        .flying
-        .iter()
-        .map(|(s, f)| (*s, f.sent))
-        .next()
-        .unwrap();
+    let (stream, all) = scheduler.flight.sent().next().unwrap();
     scheduler.reported(stream, all, now);
     assert!(scheduler.next(now).is_some());
 }
@@ -220,10 +223,10 @@ fn readers_that_do_not_read_fill_no_more_than_a_part_of_the_connection() {
 #[test]
 fn a_stream_that_was_quiet_for_long_goes_on_without_a_report() {
     let (mut scheduler, now) = fresh();
-    scheduler.ask(Class::Log, Tenant(1), 1, 100).unwrap();
+    scheduler.ask(Class::Log, Tenant::Named(1), 1, 100).unwrap();
     assert!(scheduler.next(now).is_some());
     let later = now + Duration::from_secs(60);
-    scheduler.ask(Class::Log, Tenant(1), 1, 100).unwrap();
+    scheduler.ask(Class::Log, Tenant::Named(1), 1, 100).unwrap();
     assert!(
         scheduler.next(later).is_some(),
         "so few bytes are never reported"
@@ -257,12 +260,63 @@ fn no_more_wait_than_may_and_a_wish_can_be_taken_back() {
     };
     let mut scheduler = Scheduler::new(policy, now);
     fill(&mut scheduler, Class::Log, 1, 2);
-    let third = scheduler.ask(Class::Log, Tenant(2), 9, 1).unwrap();
-    assert_eq!(scheduler.ask(Class::Log, Tenant(3), 9, 1), Err(Full));
-    scheduler.cancel(Class::Log, Tenant(2), third);
+    let third = scheduler.ask(Class::Log, Tenant::Named(2), 9, 1).unwrap();
+    assert_eq!(scheduler.ask(Class::Log, Tenant::Named(3), 9, 1), Err(Full));
+    scheduler.cancel(Class::Log, Tenant::Named(2), third);
     assert_eq!(scheduler.waiting(Class::Log), 2);
     assert_eq!(std::iter::from_fn(|| scheduler.next(now)).count(), 2);
     assert_eq!(scheduler.wake(now), None);
+}
+
+#[test]
+fn leave_is_given_at_once_only_while_nobody_waits_and_there_is_room() {
+    let (mut scheduler, now) = fresh();
+    let tenant = Tenant::Alone(7);
+    let at_once =
+        |scheduler: &mut Scheduler, class| scheduler.at_once(class, tenant, 7, PIECE, now);
+    let mut bulk = 0;
+    while at_once(&mut scheduler, Class::Bulk) {
+        bulk += PIECE;
+    }
+    let budget = scheduler.budget(Class::Bulk).unwrap();
+    assert_eq!((bulk, budget.in_flight()), (budget.limit(), bulk));
+    assert!(at_once(&mut scheduler, Class::Control) && at_once(&mut scheduler, Class::Job));
+    fill(&mut scheduler, Class::Bulk, 1, 1);
+    for class in Class::ALL {
+        assert!(
+            !at_once(&mut scheduler, class),
+            "{class:?} before one that waits"
+        );
+    }
+}
+
+#[test]
+fn jobs_fill_their_budget_and_leave_the_rest_to_the_others() {
+    let (mut scheduler, now) = fresh();
+    fill(&mut scheduler, Class::Job, 1, 1000);
+    let jobs: u64 = std::iter::from_fn(|| scheduler.next(now))
+        .map(|g| g.bytes)
+        .sum();
+    assert_eq!(jobs, scheduler.budget(Class::Job).unwrap().limit());
+    fill(&mut scheduler, Class::Control, 1, 1);
+    fill(&mut scheduler, Class::Log, 1, 1);
+    let next: Vec<_> = std::iter::from_fn(|| scheduler.next(now))
+        .map(|g| g.class)
+        .collect();
+    assert_eq!(next, [Class::Control, Class::Log]);
+}
+
+#[test]
+fn a_tenants_rate_holds_at_once_too() {
+    let now = Instant::now();
+    let policy = QosPolicy {
+        tenant: Some(Rate::new(PIECE, 2 * PIECE)),
+        ..QosPolicy::default()
+    };
+    let mut scheduler = Scheduler::new(policy, now);
+    let mut leave = |class, tenant| scheduler.at_once(class, Tenant::Named(tenant), 7, PIECE, now);
+    assert!(leave(Class::Log, 1) && leave(Class::Bulk, 1) && !leave(Class::Log, 1));
+    assert!(leave(Class::Log, 2) && leave(Class::Job, 1) && leave(Class::Control, 1));
 }
 
 proptest! {
@@ -280,8 +334,9 @@ proptest! {
         let mut scheduler = Scheduler::new(policy, now);
         let mut open = std::collections::BTreeSet::new();
         for ((class, tenant, bytes), cancel) in wishes.into_iter().zip(cancel) {
-            let (class, tenant) = (Class::from_number(class), Tenant(tenant));
-            let stream = u64::from(class.number()) * 10 + tenant.0;
+            let class = Class::from_number(class);
+            let stream = u64::from(class.number()) * 10 + tenant;
+            let tenant = Tenant::Named(tenant);
             let ticket = scheduler.ask(class, tenant, stream, bytes).unwrap();
             if cancel {
                 scheduler.cancel(class, tenant, ticket);

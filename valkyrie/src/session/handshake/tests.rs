@@ -122,7 +122,15 @@ fn every_handshake_carries_an_unknown_field_and_frame_and_hello_an_unknown_featu
             assert!(message.ends_with(&field), "a field that means nothing");
         }
         let sent = Hello::from_frame(first_frame(client.hello(seed))).unwrap();
-        assert_eq!(sent.features, [PROGRESS, 0x1f * u32::from(seed) + 0x21]);
+        assert_eq!(
+            sent.features,
+            [
+                PROGRESS,
+                NOTIFY,
+                NUMBERED_CALLS,
+                0x1f * u32::from(seed) + 0x21
+            ]
+        );
     }
 }
 
@@ -133,7 +141,7 @@ fn a_feature_is_in_force_only_when_both_sides_name_it() {
     let server = ServerHandshake::new(&Limits::default(), now);
     let hello = first_frame(client.hello(1));
     let asked = server.receive(hello.clone(), now).unwrap();
-    assert!(asked.terms.progress);
+    assert!(asked.terms.progress && asked.terms.notify && asked.terms.numbered_calls);
     let mut older = Hello::from_frame(hello).unwrap();
     older.features.retain(|feature| *feature != PROGRESS);
     let asked = server.receive(older.to_frame(), now).unwrap();

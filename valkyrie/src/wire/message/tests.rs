@@ -66,7 +66,7 @@ fn a_message_from_a_newer_peer_is_read_without_its_new_fields() {
         method: 7,
         class: 1,
         deadline_ms: 9,
-        length: 0,
+        ..CallHead::default()
     }
     .encode_to_vec();
     payload.extend([0xf8, 0x07, 0x2a]); // field 127, varint 42
@@ -152,6 +152,18 @@ fn messages() -> impl Strategy<Value = Vec<Frame>> {
             class: b,
             deadline_ms: c,
             length: d,
+            number: c ^ d,
+            traceparent: text.clone(),
+            tracestate: text.clone(),
+        };
+        let notice = NotifyHead {
+            method: a,
+            class: b,
+            number: c,
+            dropped: d,
+            dropped_bytes: c ^ d,
+            traceparent: text.clone(),
+            tracestate: text.clone(),
         };
         let failure = Failure {
             code: a,
@@ -165,7 +177,7 @@ fn messages() -> impl Strategy<Value = Vec<Frame>> {
             call.to_frame(),
             ReplyHead { length: c }.to_frame(),
             Progress {
-                stream: a,
+                stream: c,
                 mine: b % 2 == 0,
                 received: d,
             }
@@ -173,9 +185,12 @@ fn messages() -> impl Strategy<Value = Vec<Frame>> {
             OpenHead {
                 method: a,
                 class: b,
-                number: a ^ b,
+                number: c ^ d,
+                traceparent: text.clone(),
+                tracestate: text.clone(),
             }
             .to_frame(),
+            notice.to_frame(),
             Goaway {
                 deadline_ms: c,
                 successor: text,
@@ -205,6 +220,7 @@ proptest! {
                 FrameType::Call => CallHead::from_frame(frame.clone()).map(|m| m.to_frame()),
                 FrameType::Reply => ReplyHead::from_frame(frame.clone()).map(|m| m.to_frame()),
                 FrameType::Open => OpenHead::from_frame(frame.clone()).map(|m| m.to_frame()),
+                FrameType::Notify => NotifyHead::from_frame(frame.clone()).map(|m| m.to_frame()),
                 FrameType::Goaway => Goaway::from_frame(frame.clone()).map(|m| m.to_frame()),
                 FrameType::Progress => Progress::from_frame(frame.clone()).map(|m| m.to_frame()),
                 kind => Failure::from_frame(frame.clone()).map(|m| m.to_frame_as(kind)),
