@@ -332,13 +332,10 @@ impl Caches {
         let namespace = pipeline.namespace().unwrap_or_default();
         let name = pipeline.name_any();
         self.wake_pipelines.wake(&namespace, &name);
+        // A run that has no snapshot yet may run it, or use it.
         self.wake_runs_that(&namespace, |run| {
-            let reference = run.spec.pipeline_ref.as_ref();
-            let is_started = run
-                .status
-                .as_ref()
-                .is_some_and(|status| status.pipeline.is_some());
-            !is_started && reference.is_some_and(|reference| reference.name == name)
+            let status = run.status.as_ref();
+            !status.is_some_and(|status| status.pipeline.is_some()) && !is_finished(run)
         });
     }
 
@@ -446,6 +443,9 @@ fn trim_run(run: &mut PipelineRun) {
     if let Some(pipeline) = &mut status.pipeline {
         pipeline.spec = PipelineSpec::default();
         pipeline.params.clear();
+        for used in &mut pipeline.used {
+            used.spec = PipelineSpec::default();
+        }
     }
     for job in &mut status.jobs {
         job.outputs.clear();

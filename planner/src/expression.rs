@@ -3,6 +3,7 @@
 
 mod check;
 mod condition;
+mod frame;
 mod json;
 mod scope;
 mod template;
@@ -10,7 +11,8 @@ mod types;
 mod values;
 
 pub use condition::{Condition, Items};
-pub use scope::{JobTable, Scope, ScopeJob};
+pub use frame::{Binding, Bound, Frame, FrameKind};
+pub use scope::{JobTable, Scope, ScopeJob, ScopeStep};
 pub use template::{MAX_EXPRESSION_LEN, MAX_EXPRESSIONS, MAX_VALUE_LEN, Mistake, Template};
 pub use types::Type;
 pub use values::{Evaluator, JobValues, MatrixValues, Source, Status, StepValues, Values};

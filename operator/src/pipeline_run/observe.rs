@@ -346,8 +346,8 @@ fn runners(
     let spec = spec(run, pipeline);
     let used = spec.map(|spec| reuse::collect(spec, &library(used)));
     let used = used.iter().flatten().map(|used| &used.spec);
-    let jobs = (spec.into_iter().chain(used))
-        .flat_map(|spec| spec.jobs.iter().chain(&spec.finally_jobs));
+    let jobs =
+        (spec.into_iter().chain(used)).flat_map(|spec| spec.jobs.iter().chain(&spec.finally_jobs));
     let known = run.status.iter().flat_map(|status| &status.jobs);
     let mut names: Vec<_> = jobs
         .filter_map(|job| job.runner.clone())

@@ -9,6 +9,7 @@ use cel::common::ast::{
 };
 use cel::{IdedExpr as Root, Program};
 
+use super::frame::{FrameKind, Reads};
 use super::template::Uses;
 use super::types::{self, FUNCTIONS, Type};
 use super::{Mistake, Scope};
@@ -18,9 +19,11 @@ use crate::names::nearest;
 const TYPES: [&str; 8] = [
     "bool", "bytes", "double", "int", "list", "map", "string", "uint",
 ];
-const ROOTS: [&str; 7] = [
-    "jobs", "matrix", "params", "pipeline", "run", "source", "steps",
+const ROOTS: [&str; 8] = [
+    "inputs", "jobs", "matrix", "params", "pipeline", "run", "source", "steps",
 ];
+/// What a step template does not know: it gets values by its inputs.
+const CLOSED: [&str; 3] = ["jobs", "matrix", "params"];
 const SOURCE: [(&str, Type); 4] = [
     ("branch", Type::Text),
     ("commit", Type::Text),
@@ -34,6 +37,8 @@ const PIPELINE: [(&str, Type); 1] = [("name", Type::Text)];
 pub(super) struct Checked {
     pub(super) result: Type,
     pub(super) uses: Uses,
+    /// What it reads of the frame of its scope.
+    pub(super) reads: Reads,
 }
 
 /// Finds every mistake, in the order of the text.
@@ -50,14 +55,22 @@ pub(super) fn check(
         bound: Vec::new(),
         mistakes: Vec::new(),
         uses: Uses::default(),
+        reads: Reads::new(),
     };
     let result = checker.expression(root);
     let Checker {
-        mut mistakes, uses, ..
+        mut mistakes,
+        uses,
+        reads,
+        ..
     } = checker;
     mistakes.sort_by_key(|mistake| mistake.column);
     if mistakes.is_empty() {
-        Ok(Checked { result, uses })
+        Ok(Checked {
+            result,
+            uses,
+            reads,
+        })
     } else {
         Err(mistakes)
     }
@@ -71,6 +84,7 @@ struct Checker<'a> {
     bound: Vec<&'a str>,
     mistakes: Vec<Mistake>,
     uses: Uses,
+    reads: Reads,
 }
 
 impl<'a> Checker<'a> {
@@ -222,8 +236,12 @@ impl<'a> Checker<'a> {
         if self.bound.contains(&path.root) {
             return Type::Any;
         }
+        if self.is_closed(path) {
+            return Type::Any;
+        }
         match path.root {
             "params" => self.param(path),
+            "inputs" => self.input(path),
             "run" => self.fields(path, "run", &RUN),
             "pipeline" => self.fields(path, "pipeline", &PIPELINE),
             "source" => self.fields(path, "source", &SOURCE),
@@ -232,7 +250,13 @@ impl<'a> Checker<'a> {
             "steps" => self.step(path),
             name if path.fields.is_empty() && TYPES.contains(&name) => Type::Any,
             name => {
-                let remedy = suggest(name, ROOTS, "the names are");
+                let is_template = self.scope.inputs.is_some();
+                let is_open = |root: &&str| match is_template {
+                    true => !CLOSED.contains(root),
+                    false => *root != "inputs",
+                };
+                let roots = ROOTS.into_iter().filter(is_open);
+                let remedy = suggest(name, roots, "the names are");
                 self.add(path.id, format!("there is no `{name}`"), remedy);
                 Type::Any
             }
@@ -240,6 +264,7 @@ impl<'a> Checker<'a> {
     }
 
     fn param(&mut self, path: &Path<'a>) -> Type {
+        self.reads(FrameKind::Job, path);
         let Some(name) = path.fields.first() else {
             return Type::Map;
         };
@@ -253,6 +278,63 @@ impl<'a> Checker<'a> {
             return Type::Any;
         };
         self.no_more(path, 1, &format!("the param `{name}`"));
+        *found
+    }
+
+    /// What is known around a template, or a used job, is not known in it.
+    fn is_closed(&mut self, path: &Path<'a>) -> bool {
+        let scope = self.scope;
+        let (message, remedy) = if scope.inputs.is_some() {
+            if !CLOSED.contains(&path.root) {
+                return false;
+            }
+            let message = format!("`{}` is not known in a step template", path.root);
+            (message, "declare an input, and give it the value in with")
+        } else if scope.frame.is_some() && path.root == "jobs" {
+            let message = "`jobs` is not known in a job that another pipeline uses".to_owned();
+            (message, "give the value with a param")
+        } else {
+            return false;
+        };
+        self.add(path.id, message, remedy.to_owned());
+        true
+    }
+
+    /// Notes what is read of the frame, and what its values read.
+    fn reads(&mut self, kind: FrameKind, path: &Path<'a>) {
+        let Some(frame) = (self.scope.frame.as_ref()).filter(|frame| frame.kind() == kind) else {
+            return;
+        };
+        let read = match path.fields.first() {
+            None => (0..frame.len()).collect(),
+            Some(name) => Vec::from_iter(frame.find(name)),
+        };
+        for binding in read {
+            frame.uses(binding).for_each(|uses| self.uses.add(uses));
+            self.reads.insert(binding);
+        }
+    }
+
+    fn input(&mut self, path: &Path<'a>) -> Type {
+        let Some(inputs) = self.scope.inputs else {
+            let remedy = "read params here, or jobs".to_owned();
+            let message = "`inputs` is known only in a step template".to_owned();
+            self.add(path.id, message, remedy);
+            return Type::Any;
+        };
+        self.reads(FrameKind::Template, path);
+        let Some(name) = path.fields.first() else {
+            return Type::Map;
+        };
+        let Some((_, found)) = inputs.iter().find(|(known, _)| known == name) else {
+            let remedy = match inputs.is_empty() {
+                true => "declare it in the inputs of the template".to_owned(),
+                false => suggest(name, inputs.iter().map(|(i, _)| *i), "the inputs are"),
+            };
+            self.add(path.id, format!("no input is named `{name}`"), remedy);
+            return Type::Any;
+        };
+        self.no_more(path, 1, &format!("the input `{name}`"));
         *found
     }
 
@@ -318,13 +400,17 @@ impl<'a> Checker<'a> {
                 Type::Text
             }
             Some(&"matrix") if job.has_matrix => Type::List,
+            Some(&"matrix" | &"outputs") if job.outputs.is_none() => Type::Any,
             Some(&"outputs") if job.has_matrix => {
                 let message = format!("the job `{name}` has a matrix, so it has many outputs");
                 let remedy = format!("read jobs[\"{name}\"].matrix, a list with outputs");
                 self.add(path.id, message, remedy);
                 Type::Any
             }
-            Some(&"outputs") => self.output(path, name, &job.outputs),
+            Some(&"outputs") => {
+                let outputs = job.outputs.as_deref().unwrap_or_default();
+                self.output(path, name, outputs)
+            }
             Some(field) => {
                 let known = ["result", "outputs"];
                 let remedy = suggest(field, known, "the fields are");
@@ -384,19 +470,32 @@ impl<'a> Checker<'a> {
         let Some(name) = path.fields.first() else {
             return Type::Map;
         };
-        if !steps.contains(name) {
-            let prefix = |step: &&&str| step.strip_prefix(name).is_some_and(|r| r.starts_with('-'));
-            let remedy = match steps.iter().find(prefix) {
+        let Some(step) = steps.iter().find(|step| step.name == *name) else {
+            let names = steps.iter().map(|step| step.name);
+            let prefix = |step: &&str| step.strip_prefix(name).is_some_and(|r| r.starts_with('-'));
+            let remedy = match names.clone().find(prefix) {
                 Some(step) => format!("write steps[\"{step}\"] for a name with a dash"),
-                None => suggest(name, steps.iter().copied(), "the steps are"),
+                None => suggest(name, names, "the steps are"),
             };
             self.add(path.id, format!("no step is named `{name}`"), remedy);
             return Type::Any;
-        }
+        };
         match path.fields.get(1) {
             None => Type::Map,
             Some(&"outputs") if path.fields.len() == 2 => Type::Map,
-            Some(&"outputs") => Type::Text,
+            Some(&"outputs") => {
+                let known = step.outputs.as_deref();
+                let output = path.fields[2];
+                if let Some(known) = known.filter(|known| !known.contains(&output)) {
+                    let remedy = match known.is_empty() {
+                        true => "add it to the outputs of its template".to_owned(),
+                        false => suggest(output, known.iter().copied(), "its outputs are"),
+                    };
+                    let message = format!("the step `{name}` has no output `{output}`");
+                    self.add(path.id, message, remedy);
+                }
+                Type::Text
+            }
             Some(field) => {
                 let remedy = "write steps.NAME.outputs.OUTPUT".to_owned();
                 self.add(path.id, format!("a step has no field `{field}`"), remedy);

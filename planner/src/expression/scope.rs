@@ -2,14 +2,21 @@
 //! Must not hold values.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use super::Type;
+use super::{Frame, Type};
 
 /// The names that an expression may use.
 #[derive(Clone, Debug, Default)]
 pub struct Scope<'a> {
     /// Declared parameters.
     pub params: &'a [(&'a str, Type)],
+    /// Declared inputs of a step template; none outside of one. In it neither params nor jobs are
+    /// known.
+    pub inputs: Option<&'a [(&'a str, Type)]>,
+    /// The values of what is used: of `params` in a used job, of `inputs` in a used template. None
+    /// in a pipeline itself.
+    pub frame: Option<Arc<Frame>>,
     /// Every job of the pipeline; none where no job has begun.
     pub jobs: Option<&'a JobTable<'a>>,
     /// Which of `jobs` are known here, by index: naming another one is a mistake with its own
@@ -18,7 +25,7 @@ pub struct Scope<'a> {
     /// Axes of the job's matrix; none outside of such a job.
     pub matrix: Option<&'a [(&'a str, Type)]>,
     /// Steps of the job, in a job's `outputs`; none elsewhere.
-    pub steps: Option<Vec<&'a str>>,
+    pub steps: Option<Vec<ScopeStep<'a>>>,
     /// True in conditions: `success()` and the like are known.
     pub status: bool,
 }
@@ -35,10 +42,19 @@ pub struct JobTable<'a> {
 pub struct ScopeJob<'a> {
     /// Name of the job.
     pub name: &'a str,
-    /// Names of its outputs.
-    pub outputs: Vec<&'a str>,
+    /// Names of its outputs; none when they are not known, as those of a job from elsewhere.
+    pub outputs: Option<Vec<&'a str>>,
     /// True for a job with a matrix: its results are a list.
     pub has_matrix: bool,
+}
+
+/// One step for expressions.
+#[derive(Clone, Debug, Default)]
+pub struct ScopeStep<'a> {
+    /// Name of the step.
+    pub name: &'a str,
+    /// Names of its outputs, for one that uses a template; a script has any.
+    pub outputs: Option<Vec<&'a str>>,
 }
 
 impl<'a> JobTable<'a> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use cel::{ExecutionError, Program, Value};
 
+use super::frame::{Frame, Reads};
 use super::values::Evaluator;
 use super::{Scope, Type, check};
 
@@ -37,6 +38,8 @@ pub(super) struct Expression {
     /// Type of its result, as far as it is known.
     pub(super) result: Type,
     pub(super) uses: Uses,
+    /// The frame that it was compiled in, and what it reads of it.
+    frame: Option<(Arc<Frame>, Reads)>,
 }
 
 /// What an expression reads, so that nothing else has to be prepared for it.
@@ -117,6 +120,19 @@ impl Template {
             [Part::Text(text)] => Some(text),
             _ => None,
         }
+    }
+
+    /// The expression, when the value is nothing else.
+    pub(super) fn single(&self) -> Option<&Expression> {
+        match self.parts.as_slice() {
+            [Part::Expression(expression)] => Some(expression),
+            _ => None,
+        }
+    }
+
+    /// The type of the value, as far as it is known, when the value is one expression.
+    pub(crate) fn single_type(&self) -> Option<Type> {
+        self.single().map(|expression| expression.result)
     }
 
     /// What its expressions read.
@@ -223,11 +239,15 @@ impl Expression {
             program: Arc::new(program),
             result: found.result,
             uses: found.uses,
+            frame: scope.frame.clone().map(|frame| (frame, found.reads)),
         })
     }
 
     pub(super) fn evaluate(&self, evaluator: &Evaluator) -> Result<Value, String> {
-        let result = evaluator.execute(&self.program);
+        let result = match &self.frame {
+            None => evaluator.execute(&self.program),
+            Some((frame, reads)) => evaluator.execute_in(frame, reads, &self.program)?,
+        };
         result.map_err(|error| self.explain(&in_words(&error, &self.source)))
     }
 

@@ -9,7 +9,7 @@ use super::*;
 static JOBS: LazyLock<JobTable<'static>> = LazyLock::new(|| {
     let job = |name, outputs, has_matrix| ScopeJob {
         name,
-        outputs,
+        outputs: Some(outputs),
         has_matrix,
     };
     JobTable::new(vec![
@@ -19,6 +19,13 @@ static JOBS: LazyLock<JobTable<'static>> = LazyLock::new(|| {
         job("each", vec!["size"], true),
     ])
 });
+
+fn step(name: &str) -> ScopeStep<'_> {
+    ScopeStep {
+        name,
+        outputs: None,
+    }
+}
 
 fn scope() -> Scope<'static> {
     Scope {
@@ -35,7 +42,7 @@ fn scope() -> Scope<'static> {
 
 fn evaluate(value: &str) -> Result<String, String> {
     let scope = Scope {
-        steps: Some(vec!["s", "sign-it"]),
+        steps: Some(vec![step("s"), step("sign-it")]),
         ..scope()
     };
     let template = Template::parse(value, &scope).map_err(|mistakes| format!("{mistakes:?}"))?;

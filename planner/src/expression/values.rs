@@ -1,12 +1,15 @@
 //! The values behind the names of an expression.
 //! Must not check names: that is done when a template is compiled.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 
 use cel::{Context, Env, ExecutionError, Program, Value};
 use crds::{NamedValue, ParamValue};
 
+use super::frame::{Frame, Reads};
 use super::json;
 
 /// Built once: it is the same for all expressions and costs more than most of them.
@@ -95,6 +98,17 @@ pub struct StepValues<'a> {
 /// Evaluates templates with one set of values.
 pub struct Evaluator {
     context: Context<'static, 'static>,
+    /// The values of each frame that was needed, by its address: each is evaluated once.
+    frames: RefCell<HashMap<*const Frame, Rc<FrameValues>>>,
+}
+
+/// The evaluated values of a frame, in its order.
+struct FrameValues {
+    /// Kept so that no other frame gets its address.
+    _frame: Arc<Frame>,
+    root: &'static str,
+    all: Vec<Result<(), String>>,
+    map: Value,
 }
 
 impl Evaluator {
@@ -130,11 +144,49 @@ impl Evaluator {
             .map(|step| (step.name, map([("outputs", texts(&step.outputs))])));
         context.add_variable_from_value("steps", map(steps));
         add_functions(&mut context, values.status);
-        Self { context }
+        let frames = RefCell::default();
+        Self { context, frames }
     }
 
     pub(super) fn execute(&self, program: &Program) -> Result<Value, ExecutionError> {
         program.execute(&self.context)
+    }
+
+    /// Executes a program that closes over the values of a frame. The error is that of a value that
+    /// it reads.
+    pub(super) fn execute_in(
+        &self,
+        frame: &Arc<Frame>,
+        reads: &Reads,
+        program: &Program,
+    ) -> Result<Result<Value, ExecutionError>, String> {
+        let values = self.frame(frame);
+        for binding in reads {
+            values.all[*binding].clone()?;
+        }
+        let mut context = self.context.new_inner_scope();
+        context.add_variable_from_value(values.root, values.map.clone());
+        Ok(program.execute(&context))
+    }
+
+    fn frame(&self, frame: &Arc<Frame>) -> Rc<FrameValues> {
+        let key = Arc::as_ptr(frame);
+        if let Some(known) = self.frames.borrow().get(&key) {
+            return Rc::clone(known);
+        }
+        let evaluated = frame.values(self);
+        let all = evaluated.iter().map(|(_, value)| value.as_ref());
+        let all = all.map(|value| value.map(drop).map_err(String::clone));
+        let values = Rc::new(FrameValues {
+            _frame: Arc::clone(frame),
+            root: frame.kind().root(),
+            all: all.collect(),
+            map: map(evaluated
+                .iter()
+                .filter_map(|(name, value)| Some((name.as_str(), value.clone().ok()?)))),
+        });
+        self.frames.borrow_mut().insert(key, Rc::clone(&values));
+        values
     }
 }
 
@@ -188,7 +240,7 @@ fn map<'a>(entries: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
     entries.collect::<HashMap<String, Value>>().into()
 }
 
-fn param(value: &ParamValue) -> Value {
+pub(super) fn param(value: &ParamValue) -> Value {
     match value {
         ParamValue::Boolean(truth) => Value::Bool(*truth),
         ParamValue::Integer(number) => Value::Int(*number),

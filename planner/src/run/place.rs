@@ -32,11 +32,41 @@ pub(super) fn place_name(turn: &Turn<'_>, job: usize) -> String {
     )
 }
 
+/// Place and offer of a job's current attempt. Preparing what expressions read costs more than the
+/// rest, so both share it.
+pub(super) fn build(
+    turn: &Turn<'_>,
+    pipeline: &ValidPipeline,
+    job: usize,
+) -> Result<(PlaceSpec, OfferSpec), Ending> {
+    let values = values(turn, pipeline, job);
+    let place = place(turn, pipeline, job, &values)?;
+    Ok((place, offer(turn, pipeline, job, &values)?))
+}
+
 /// The place of a job's current attempt.
 pub(super) fn build_place(
     turn: &Turn<'_>,
     pipeline: &ValidPipeline,
     job: usize,
+) -> Result<PlaceSpec, Ending> {
+    place(turn, pipeline, job, &values(turn, pipeline, job))
+}
+
+/// What the agent of a job's current attempt gets.
+pub(super) fn build_offer(
+    turn: &Turn<'_>,
+    pipeline: &ValidPipeline,
+    job: usize,
+) -> Result<OfferSpec, Ending> {
+    offer(turn, pipeline, job, &values(turn, pipeline, job))
+}
+
+fn place(
+    turn: &Turn<'_>,
+    pipeline: &ValidPipeline,
+    job: usize,
+    evaluator: &JobTexts<'_>,
 ) -> Result<PlaceSpec, Ending> {
     let valid = turn.job_of(pipeline, job);
     let snapshot = turn.status.pipeline.as_ref();
@@ -45,7 +75,6 @@ pub(super) fn build_place(
         .runner
         .as_deref()
         .and_then(|name| turn.pool(name)?.spec.as_ref());
-    let evaluator = values(turn, pipeline, job);
     let own_image = evaluator.optional("image", valid.image.as_ref())?;
     let image = own_image.or_else(|| pool?.image.clone());
     if image.is_none() && turn.settings().images_required {
@@ -75,7 +104,7 @@ pub(super) fn build_place(
         runner: valid.spec.runner.clone(),
         image: image.unwrap_or_default(),
         pod,
-        services: services(valid, &evaluator)?,
+        services: services(valid, evaluator)?,
         env_from: sources(valid)
             .into_iter()
             .enumerate()
@@ -178,14 +207,13 @@ fn expression_failed(message: &str) -> Ending {
     Ending::failed(reason, class, message)
 }
 
-/// What the agent of a job's current attempt gets.
-pub(super) fn build_offer(
+fn offer(
     turn: &Turn<'_>,
     pipeline: &ValidPipeline,
     job: usize,
+    values: &JobTexts<'_>,
 ) -> Result<OfferSpec, Ending> {
     let valid = turn.job_of(pipeline, job);
-    let values = values(turn, pipeline, job);
     let sources = sources(valid);
     let steps = valid.spec.steps.iter().zip(&valid.steps);
     let steps = steps.map(|(spec, step)| {
@@ -206,7 +234,7 @@ pub(super) fn build_offer(
                 .cloned()
                 .unwrap_or_else(|| DEFAULT_SHELL.map(str::to_owned).to_vec()),
             workdir: workdir.map_err(of_step)?.unwrap_or_default(),
-            env: env(step, &sources, &values).map_err(of_step)?,
+            env: env(step, &sources, values).map_err(of_step)?,
             timeout: step.timeout,
         })
     });

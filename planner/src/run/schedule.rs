@@ -7,7 +7,7 @@ use super::approval::{self, Gate};
 use super::condition::{self, has_succeeded, implies_success};
 use super::ending::Ending;
 use super::matrix;
-use super::place::{build_offer, build_place, place_name};
+use super::place::{build, place_name};
 use super::plan::Action;
 use super::reason::JobReason;
 use super::turn::Turn;
@@ -190,9 +190,7 @@ fn assign(turn: &mut Turn<'_>, pipeline: &ValidPipeline, entry: usize) -> Result
     status.attempt += 1;
     status.fence += 1;
     status.retry_time = None;
-    let built = build_place(turn, pipeline, entry)
-        .and_then(|place| Ok((place, build_offer(turn, pipeline, entry)?)));
-    let (place, offer) = match built {
+    let (place, offer) = match build(turn, pipeline, entry) {
         Ok(built) => built,
         Err(ending) => {
             // Nothing was assigned, so nothing may look like it.

@@ -6,6 +6,7 @@ mod conditions;
 mod groups;
 mod matrix;
 mod retries;
+mod reuse;
 mod services;
 mod simulation;
 mod stories;

@@ -1,6 +1,8 @@
 //! What follows from the jobs' states: places to create again or to delete, offers, answers.
 //! Must not change the status of a job.
 
+use std::collections::HashMap;
+
 use crds::JobState;
 
 use super::advance::retry_is_due;
@@ -65,26 +67,26 @@ pub(super) fn ended_jobs(turn: &mut Turn<'_>) {
         }
     }
     let observed = turn.observed;
-    for place in observed
+    let jobs = turn.status.jobs.iter().enumerate();
+    let jobs: HashMap<&str, usize> = jobs.map(|(i, job)| (job.name.as_str(), i)).collect();
+    let alive = observed
         .places
         .iter()
-        .filter(|place| place.phase.is_alive())
-    {
-        if is_to_go(turn, place) {
+        .filter(|place| place.phase.is_alive());
+    let alive: Vec<_> = alive
+        .map(|place| (place, jobs.get(place.job.as_str()).copied()))
+        .collect();
+    for (place, job) in alive {
+        if is_to_go(turn, place, job) {
             let (name, grace) = (place.name.clone(), turn.settings().cancel_grace);
             turn.steps.push(Action::DeletePlace { name, grace });
         }
     }
 }
 
-fn is_to_go(turn: &mut Turn<'_>, place: &PlaceFact) -> bool {
+fn is_to_go(turn: &mut Turn<'_>, place: &PlaceFact, job: Option<usize>) -> bool {
     let is_completed = turn.status.completion_time.is_some();
-    let Some(job) = turn
-        .status
-        .jobs
-        .iter()
-        .position(|job| job.name == place.job)
-    else {
+    let Some(job) = job else {
         return is_completed;
     };
     let status = &turn.status.jobs[job];

@@ -482,3 +482,6 @@ fn suggest<'a>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

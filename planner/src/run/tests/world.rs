@@ -8,12 +8,15 @@ use crds::{Job, JobState, JobStatus, PipelineRun, PipelineRunSpec, PipelineSpec,
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::reuse::{Entry, Library};
 use crate::run::*;
 
 pub(super) struct World {
     pub(super) run: PipelineRun,
     pub(super) places: Vec<PlaceFact>,
     pub(super) agents: Vec<AgentFact>,
+    /// Pipelines that the run's pipeline may use.
+    pub(super) others: Vec<(String, PipelineSpec)>,
     pub(super) pools: Vec<PoolFact>,
     pub(super) retried: Option<PipelineRun>,
     pub(super) rivals: Vec<Rival>,
@@ -78,6 +81,7 @@ impl World {
             places: Vec::new(),
             agents: Vec::new(),
             pools: Vec::new(),
+            others: Vec::new(),
             retried: None,
             rivals: Vec::new(),
             approvals: Vec::new(),
@@ -94,6 +98,15 @@ impl World {
     }
 
     pub(super) fn plan(&self) -> Plan {
+        let mut library = Library::default();
+        for (name, spec) in &self.others {
+            let entry = Entry {
+                uid: Some("uid-other"),
+                generation: Some(4),
+                spec,
+            };
+            library.add(name, entry);
+        }
         let observed = Observed {
             run: &self.run,
             pipeline: match &self.run.spec.pipeline_ref {
@@ -102,7 +115,7 @@ impl World {
                 },
                 None => PipelineFact::Inline,
             },
-            library: crate::reuse::Library::default(),
+            library,
             prepared: &self.prepared,
             places: self.places.clone(),
             agents: self.agents.clone(),
