@@ -10,23 +10,26 @@ use super::turn::{Inputs, Turn};
 use crate::expression::Status;
 use crate::validate::{ValidJob, ValidPipeline};
 
-/// Decides about a job of the graph; none when it is to start.
-pub(super) fn of_job(turn: &Turn<'_>, pipeline: &ValidPipeline, job: usize) -> Option<Ending> {
-    let needs = pipeline.graph.needs(job).iter();
-    let mut needs = needs.flat_map(|need| turn.group(*need));
-    let blocker = needs.find(|need| !has_succeeded(need));
-    let valid = &pipeline.jobs[job];
-    if let Some(need) = blocker
-        && implies_success(valid)
-    {
-        return Some(needs_not_succeeded(need));
-    }
-    valid.when.as_ref()?;
-    let reaches = pipeline.graph.reaches(job);
-    let before = (0..reaches.len()).filter(|other| reaches[*other]);
-    let failure = before.flat_map(|other| turn.group(other)).any(has_failed);
+/// How the jobs before one have ended.
+#[derive(Clone, Copy)]
+pub(super) struct After {
+    /// Every job that it needs has succeeded.
+    pub(super) success: bool,
+    /// One failed that it needs, directly or through others.
+    pub(super) failure: bool,
+}
+
+/// Decides about a job of the graph that either has what it needs or does not imply that; none
+/// when it is to start.
+pub(super) fn of_job(
+    turn: &Turn<'_>,
+    pipeline: &ValidPipeline,
+    job: usize,
+    after: After,
+) -> Option<Ending> {
+    let After { success, failure } = after;
     let status = Status {
-        success: blocker.is_none(),
+        success,
         failure,
         cancelled: conditions::find(&turn.status, STOPPING).is_some(),
     };

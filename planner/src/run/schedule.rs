@@ -4,7 +4,7 @@
 use crds::{FailureClass, JobState, JobStatus, StepState, StepStatus};
 
 use super::approval::{self, Gate};
-use super::condition::{self, has_succeeded, implies_success};
+use super::condition::{self, After, has_failed, has_succeeded, implies_success};
 use super::ending::Ending;
 use super::matrix;
 use super::place::{build, place_name};
@@ -15,29 +15,66 @@ use crate::validate::ValidPipeline;
 
 /// Goes through the jobs in the order of the graph, so that one turn carries a failure to the end.
 pub(super) fn jobs(turn: &mut Turn<'_>, pipeline: &ValidPipeline) {
+    // Looked at once for each job, and not again for each that needs it: the cost of a turn is to
+    // grow with the jobs and their needs, not with their product.
+    let mut known = vec![Standing::default(); pipeline.spec.jobs.len()];
     for &job in pipeline.graph.order() {
-        if !has_pending(turn, job) {
-            continue;
+        if has_pending(turn, job) {
+            job_after(turn, pipeline, job, &known);
         }
-        let needs = || {
-            let needs = pipeline.graph.needs(job).iter();
-            needs.flat_map(|need| turn.group(*need))
+        known[job] = Standing::of(turn, pipeline, job, &known);
+    }
+}
+
+/// Decides about a job when those that it needs are decided about.
+fn job_after(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize, known: &[Standing]) {
+    let needs = pipeline.graph.needs(job);
+    let blocked = needs.iter().find(|need| known[**need].is_blocked);
+    let blocker = blocked.and_then(|need| turn.group(*need).iter().find(|need| is_blocker(need)));
+    if let Some(need) = blocker
+        && implies_success(&pipeline.jobs[job])
+    {
+        let ending = condition::needs_not_succeeded(need);
+        end_pending(turn, pipeline, job, &ending);
+    } else if needs.iter().any(|need| known[*need].is_open) {
+        wait_all(turn, job, JobReason::WaitingForNeeds);
+    } else {
+        let after = After {
+            success: blocker.is_none(),
+            failure: needs.iter().any(|need| known[*need].has_failed),
         };
-        let is_blocked = |need: &&JobStatus| need.state.is_final() && !has_succeeded(need);
-        let blocker = needs().find(is_blocked);
-        if let Some(need) = blocker
-            && implies_success(&pipeline.jobs[job])
-        {
-            let ending = condition::needs_not_succeeded(need);
-            end_pending(turn, pipeline, job, &ending);
-        } else if needs().any(|need| !need.state.is_final()) {
-            wait_all(turn, job, JobReason::WaitingForNeeds);
-        } else if let Some(ending) = condition::of_job(turn, pipeline, job) {
-            end_pending(turn, pipeline, job, &ending);
-        } else {
-            start_all(turn, pipeline, job);
+        match condition::of_job(turn, pipeline, job, after) {
+            Some(ending) => end_pending(turn, pipeline, job, &ending),
+            None => start_all(turn, pipeline, job),
         }
     }
+}
+
+/// How the entries of one job stand in this turn.
+#[derive(Clone, Copy, Default)]
+struct Standing {
+    /// One has not ended.
+    is_open: bool,
+    /// One has ended without success.
+    is_blocked: bool,
+    /// One failed, or one of a job before it.
+    has_failed: bool,
+}
+
+impl Standing {
+    fn of(turn: &Turn<'_>, pipeline: &ValidPipeline, job: usize, known: &[Self]) -> Self {
+        let group = turn.group(job);
+        let mut needs = pipeline.graph.needs(job).iter();
+        Self {
+            is_open: group.iter().any(|entry| !entry.state.is_final()),
+            is_blocked: group.iter().any(is_blocker),
+            has_failed: needs.any(|need| known[*need].has_failed) || group.iter().any(has_failed),
+        }
+    }
+}
+
+fn is_blocker(entry: &JobStatus) -> bool {
+    entry.state.is_final() && !has_succeeded(entry)
 }
 
 /// `finally` jobs start together when all other jobs have ended.
