@@ -1,17 +1,18 @@
 //! `cargo xtask bench`: how long runs take on a real cluster, beside a bare pod in the same run.
-//! Must not judge: it prints medians, spreads and ratios, and writes `docs/benchmarks.md`.
+//! Must not judge: it prints medians, spreads and ratios, and writes to `docs/benchmarks.md`.
 
 mod measure;
 mod metrics;
 mod report;
 mod runs;
+mod section;
+mod valkyrie;
 
 use anyhow::Result;
 use cluster::Cluster;
 
 use crate::images::{self, Profile};
 use crate::install::install;
-use crate::shell;
 
 /// Times each thing is measured.
 const ROUNDS: usize = 10;
@@ -22,8 +23,22 @@ const BURST: usize = 100;
 /// Times that many are started at once.
 const BURSTS: usize = 3;
 
-/// Measures on the test cluster and writes the table.
-pub(crate) async fn bench() -> Result<()> {
+/// What is measured.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub(crate) enum What {
+    /// Valkyrie beside raw quinn, framed TCP, tonic and NATS
+    Valkyrie(valkyrie::Options),
+}
+
+/// Measures what was asked for, or runs on the test cluster, and writes the table.
+pub(crate) async fn bench(what: Option<What>) -> Result<()> {
+    match what {
+        Some(What::Valkyrie(options)) => valkyrie::bench(&options),
+        None => on_a_cluster().await,
+    }
+}
+
+async fn on_a_cluster() -> Result<()> {
     let rustci = images::cli(Profile::Release)?;
     let cluster = Cluster::up().await?;
     install(&cluster, Profile::Release).await?;
@@ -32,8 +47,7 @@ pub(crate) async fn bench() -> Result<()> {
     bench.tidy().await?;
     let text = report::markdown(&figures?);
     say!("{text}");
-    std::fs::write(shell::root().join("docs/benchmarks.md"), text)?;
-    Ok(())
+    section::write("Runs on a cluster", &text)
 }
 
 async fn measured(bench: &runs::Bench, rustci: &std::path::Path) -> Result<report::Figures> {

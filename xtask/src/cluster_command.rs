@@ -9,11 +9,16 @@ use anyhow::{Result, bail};
 use clap::Subcommand;
 use cluster::{Cluster, Kind, images};
 
+use crate::images::Profile;
+use crate::install::install;
+
 /// What to do with the cluster.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Start the cluster, or take the one that runs
     Up,
+    /// Install RustCI as this checkout has it in the running cluster, or bring it up to date
+    Install,
     /// Stop the cluster and leave nothing behind
     Down,
     /// Show what runs; fails when no healthy cluster is up
@@ -28,6 +33,13 @@ pub(crate) enum Command {
 pub(crate) async fn run(command: Command) -> Result<()> {
     match command {
         Command::Up => up().await,
+        Command::Install => {
+            let status = Cluster::status().await?;
+            if !status.healthy {
+                bail!("no healthy cluster is up: start one with `cargo xtask cluster up`");
+            }
+            install(&Cluster::up().await?, Profile::Dev).await
+        }
         Command::Down => {
             Cluster::down().await?;
             say!("the cluster is down");

@@ -54,6 +54,36 @@ pub(crate) async fn install(cluster: &Cluster, profile: Profile) -> Result<()> {
     ]))
 }
 
+/// Debian packages, each with a program of it: installed where the program is missing.
+pub(crate) fn packages(wanted: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<&str> = wanted
+        .iter()
+        .filter(|(_, program)| !exists(program))
+        .map(|(package, _)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let install = || {
+        let mut command = Command::new("apt-get");
+        command
+            .args(["install", "-y", "-q", "--no-install-recommends"])
+            .args(&missing)
+            .env("DEBIAN_FRONTEND", "noninteractive");
+        shell::run(&mut command)
+    };
+    if install().is_ok() {
+        return Ok(());
+    }
+    shell::run(Command::new("apt-get").args(["update", "-q"]))?;
+    install()
+}
+
+fn exists(program: &str) -> bool {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders).any(|folder| folder.join(program).is_file())
+}
+
 /// The cluster's kubectl with its kubeconfig.
 pub(crate) fn kubectl(cluster: &Cluster) -> Command {
     let mut command = Command::new(cluster.kubectl());

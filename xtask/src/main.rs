@@ -35,8 +35,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Measure runs on a real cluster and write docs/benchmarks.md
-    Bench,
+    /// Measure runs on a real cluster, or Valkyrie, and write docs/benchmarks.md
+    Bench {
+        #[command(subcommand)]
+        what: Option<bench::What>,
+    },
     /// Check format, lints, purity, generated files and licences
     Check,
     /// Start, stop or show the test cluster
@@ -68,7 +71,7 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Bench => bench::bench().await,
+        Command::Bench { what } => bench::bench(what).await,
         Command::Check => check::check(),
         Command::Cluster(command) => cluster_command::run(command).await,
         Command::Demo => demo::demo().await,

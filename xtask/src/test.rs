@@ -41,6 +41,9 @@ pub(crate) async fn test(options: Options) -> Result<()> {
             "e2e",
             "--exclude",
             "cluster",
+            // It has no tests, and its peers take long to compile.
+            "--exclude",
+            "valkyrie-bench",
         ];
         // A test that would only warn of what this machine lacks fails instead.
         run(cargo().args(all).env("RUSTCI_TEST_ALL", "1"))?;
@@ -52,7 +55,7 @@ pub(crate) async fn test(options: Options) -> Result<()> {
 fn units() -> Result<()> {
     let mut command = cargo();
     command.args(["test", "--workspace"]);
-    for package in ["e2e", "cluster", "operator", "crds"] {
+    for package in ["e2e", "cluster", "operator", "crds", "valkyrie-bench"] {
         command.args(["--exclude", package]);
     }
     run(&mut command)?;

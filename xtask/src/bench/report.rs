@@ -16,7 +16,7 @@ pub(crate) struct Figures {
     pub(crate) run_bursts: Vec<f64>,
 }
 
-/// The content of `docs/benchmarks.md`.
+/// The section of `docs/benchmarks.md`.
 pub(crate) fn markdown(figures: &Figures) -> String {
     let pod = median(&figures.pods);
     let one = median(&figures.one_step);
@@ -83,8 +83,7 @@ pub(crate) fn markdown(figures: &Figures) -> String {
         ),
     ];
     let mut text = format!(
-        "# Benchmarks\n\n\
-         Written by `cargo xtask bench`, which starts the test cluster (Kubernetes and containerd \
+        "Written by `cargo xtask bench`, which starts the test cluster (Kubernetes and containerd \
          on this machine), installs a release build and measures on 2 shared cores. {ROUNDS} \
          rounds; bare pod, one-step run, run of {STEPS} steps and local run take turns in each \
          round. Times are seconds seen by a watching client. The image is there already; leases, \

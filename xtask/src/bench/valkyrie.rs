@@ -1,0 +1,57 @@
+//! `cargo xtask bench valkyrie`: Valkyrie beside its peers, against the goals.
+//! Must not measure itself: the driver in `valkyrie/bench` does, in release mode.
+
+mod goals;
+mod table;
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::shell;
+use table::Measured;
+
+/// Debian packages that the driver starts programs of.
+const PACKAGES: &[(&str, &str)] = &[("nats-server", "nats-server"), ("ethtool", "ethtool")];
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Options {
+    /// The whole table within four minutes, with fewer and shorter rounds
+    #[arg(long)]
+    quick: bool,
+    /// Print the table and leave docs/benchmarks.md as it is
+    #[arg(long)]
+    dry_run: bool,
+    /// Only rows whose name contains this, for trying things out; implies --dry-run
+    #[arg(long)]
+    only: Vec<String>,
+}
+
+/// Measures and writes the table.
+pub(crate) fn bench(options: &Options) -> Result<()> {
+    crate::install::packages(PACKAGES)?;
+    shell::run(shell::cargo().args(["build", "--quiet", "--release", "-p", "valkyrie-bench"]))?;
+    let program = shell::target_dir().join("release/valkyrie-bench");
+    let mut command = Command::new(program);
+    command.arg("drive");
+    if options.quick {
+        command.arg("--quick");
+    }
+    for row in &options.only {
+        command.args(["--only", row]);
+    }
+    let output = command.stderr(Stdio::inherit()).output();
+    let output = output.context("can't start the driver")?;
+    ensure!(
+        output.status.success(),
+        "the driver failed: {}",
+        output.status
+    );
+    let measured = Measured::read(std::str::from_utf8(&output.stdout)?)?;
+    let text = table::markdown(&measured, &goals::judge(&measured), options.quick);
+    say!("{text}");
+    if !options.dry_run && options.only.is_empty() {
+        super::section::write("Valkyrie beside its peers", &text)?;
+    }
+    Ok(())
+}
