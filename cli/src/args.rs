@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use crds::RetryOf;
+use serde::{Deserialize, Serialize};
 
 /// Exit codes, shown at the end of the help.
 const EXIT_CODES: &str = "Exit codes: 0 succeeded, 1 the pipeline failed, 2 wrong usage or an \
@@ -34,10 +36,17 @@ pub enum Command {
     Get(ListArguments),
     /// Say why a run waits or failed, and what to do about it
     Explain(ExplainArguments),
+    /// Let a job in the cluster start that waits for approval
+    Approve(AnswerArguments),
+    /// Let a job in the cluster fail that waits for approval
+    Reject(AnswerArguments),
     /// Stop a run in the cluster; its finally jobs still run
     Cancel(CancelArguments),
     /// Start a run of a Pipeline in the cluster
     Start(StartArguments),
+    /// Run an ended run again, all of it or only what failed; a local run of this directory, or one
+    /// of the cluster
+    Retry(RetryArguments),
     /// Serve an editor: mistakes, completion, documentation and definitions, over standard input
     /// and output
     Lsp,
@@ -61,12 +70,13 @@ pub enum Shell {
 }
 
 /// Options of `rustci run`.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug, Deserialize, Serialize)]
 pub struct RunArguments {
     /// File with a Pipeline, or a PipelineRun and its Pipeline; Secrets and ConfigMaps may be in it
     pub file: PathBuf,
     /// Set a parameter of the pipeline
     #[arg(long = "param", short = 'p', value_name = "NAME=VALUE", value_parser = name_value)]
+    #[serde(skip)]
     pub params: Vec<(String, String)>,
     /// The pipeline to run, when the file has several
     #[arg(long, value_name = "NAME")]
@@ -74,6 +84,10 @@ pub struct RunArguments {
     /// File with Secrets and ConfigMaps that the pipeline refers to
     #[arg(long, value_name = "FILE")]
     pub secrets: Vec<PathBuf>,
+    /// File or folder with Pipelines that `uses` may name; those of the file's own folder are known
+    #[arg(long, value_name = "PATH")]
+    #[serde(default)]
+    pub library: Vec<PathBuf>,
     /// Run all jobs in this directory instead of an empty one for each
     #[arg(long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
@@ -83,15 +97,23 @@ pub struct RunArguments {
     /// Longest time for the run, such as 20m; the pipeline's own by default
     #[arg(long, value_name = "DURATION", value_parser = duration_text)]
     pub timeout: Option<String>,
+    /// Approve this job when it asks for approval, instead of asking on the terminal
+    #[arg(long = "approve", value_name = "JOB")]
+    pub approve: Vec<String>,
+    /// Approve every job that asks for approval
+    #[arg(long)]
+    pub approve_all: bool,
     /// How to print
     #[arg(long, short = 'o', value_enum, default_value_t = Output::Text)]
+    #[serde(skip)]
     pub output: Output,
 }
 
 /// How a run is printed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub enum Output {
     /// Lines for people.
+    #[default]
     Text,
     /// One JSON object a line.
     Json,
@@ -103,6 +125,9 @@ pub struct LintArguments {
     /// Files to check, folders of them, or - for standard input
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
+    /// File or folder with Pipelines that `uses` may name; those of the file's own folder are known
+    #[arg(long, value_name = "PATH")]
+    pub library: Vec<PathBuf>,
     /// Tell also which documents were passed over
     #[arg(long, short = 'v')]
     pub verbose: bool,
@@ -133,6 +158,9 @@ pub struct PlanArguments {
     /// The pipeline to plan, when the file has several
     #[arg(long, value_name = "NAME")]
     pub pipeline: Option<String>,
+    /// File or folder with Pipelines that `uses` may name; those of the file's own folder are known
+    #[arg(long, value_name = "PATH")]
+    pub library: Vec<PathBuf>,
     /// How to print
     #[arg(long, short = 'o', value_enum, default_value_t = PlanOutput::Text)]
     pub output: PlanOutput,
@@ -222,6 +250,21 @@ pub enum Format {
     Yaml,
 }
 
+/// Options of `rustci approve` and `rustci reject`.
+#[derive(Args, Debug)]
+pub struct AnswerArguments {
+    /// Name of the run
+    pub run: String,
+    /// Name of the job; a job with a matrix is answered as a whole
+    pub job: String,
+    /// Why, for others to read
+    #[arg(long, value_name = "TEXT")]
+    pub comment: Option<String>,
+    /// The cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
+}
+
 /// Options of `rustci cancel`.
 #[derive(Args, Debug)]
 pub struct CancelArguments {
@@ -249,6 +292,43 @@ pub struct StartArguments {
     /// The cluster.
     #[command(flatten)]
     pub cluster: ClusterArguments,
+}
+
+/// Options of `rustci retry`.
+#[derive(Args, Debug)]
+pub struct RetryArguments {
+    /// Name of the run that has ended
+    pub run: String,
+    /// Take over the jobs that succeeded; only the others, and what needs them, run again
+    #[arg(long)]
+    pub failed: bool,
+    /// As --failed, but this job and what needs it run again as well
+    #[arg(long = "from", value_name = "JOB", conflicts_with = "failed")]
+    pub from_job: Option<String>,
+    /// Go on although the pipeline, its parameters or its source differ from those of that run
+    #[arg(long)]
+    pub force: bool,
+    /// Wait for the new run's end; the exit code is the run's result
+    #[arg(long)]
+    pub wait: bool,
+    /// Show the new run's jobs and logs until its end; the exit code is the run's result
+    #[arg(long, short = 'f')]
+    pub follow: bool,
+    /// The cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
+}
+
+impl RetryArguments {
+    /// What the new run says of the ended one.
+    pub fn retry_of(&self) -> RetryOf {
+        RetryOf {
+            run: self.run.clone(),
+            failed: self.failed,
+            from_job: self.from_job.clone(),
+            force: self.force,
+        }
+    }
 }
 
 /// Parses `NAME=VALUE`; the value may be empty and may hold more equal signs.

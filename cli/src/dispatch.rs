@@ -7,11 +7,15 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
+use crds::Decision;
 use jiff::Timestamp;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Arguments, Command, ExplainArguments, LintArguments, LintOutput, Shell};
+use crate::args::{
+    Arguments, Command, ExplainArguments, LintArguments, LintOutput, RetryArguments, Shell,
+};
 use crate::failure::Failure;
+use crate::library::Shelf;
 use crate::verdict::Verdict;
 use crate::{cluster, explain, lint, local, lsp, plan};
 
@@ -73,7 +77,14 @@ fn dispatch(command: Command) -> Result<Verdict, Failure> {
         Command::Get(arguments) => runtime.block_on(cluster::get(&arguments, out)),
         Command::Explain(arguments) => runtime.block_on(explain_run(&arguments, out)),
         Command::Cancel(arguments) => runtime.block_on(cluster::cancel(&arguments, out)),
+        Command::Approve(arguments) => {
+            runtime.block_on(cluster::answer(&arguments, Decision::Approve, out))
+        }
+        Command::Reject(arguments) => {
+            runtime.block_on(cluster::answer(&arguments, Decision::Reject, out))
+        }
         Command::Start(arguments) => runtime.block_on(cluster::start(&arguments, out)),
+        Command::Retry(arguments) => runtime.block_on(retry(&arguments, out)),
         Command::Lsp => lsp::serve(),
         Command::Completion { shell } => completion(shell, out),
     };
@@ -83,7 +94,7 @@ fn dispatch(command: Command) -> Result<Verdict, Failure> {
 }
 
 fn check(arguments: &LintArguments, out: &mut dyn Write) -> Result<Verdict, Failure> {
-    let report = lint::lint(&arguments.files);
+    let report = lint::lint(&arguments.files, &Shelf::new(&arguments.library));
     let text = match arguments.output {
         LintOutput::Text => lint::text(&report, arguments.verbose),
         LintOutput::Json => lint::json(&report),
@@ -122,6 +133,16 @@ async fn explain_run(
     };
     print(&explain::print(&explanation, arguments.output), out)?;
     Ok(Verdict::Succeeded)
+}
+
+/// Retries a run of this directory if it has it and no cluster is named, else one of the cluster.
+async fn retry(arguments: &RetryArguments, out: &mut dyn Write) -> Result<Verdict, Failure> {
+    let names_cluster =
+        arguments.cluster.namespace.is_some() || arguments.cluster.context.is_some();
+    if !names_cluster && local::has_run(&arguments.run) {
+        return local::retry(arguments).await;
+    }
+    cluster::retry(arguments, out).await
 }
 
 fn print(text: &str, out: &mut dyn Write) -> Result<(), Failure> {

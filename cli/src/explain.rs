@@ -1,6 +1,7 @@
 //! `rustci explain`: why a run waits, fails or is slow, as a value made from facts.
 //! Must not talk to a cluster nor read files but those of a local run: `cluster` brings facts.
 
+mod approval;
 mod event;
 mod job;
 mod local;
@@ -11,7 +12,9 @@ mod text;
 
 use std::collections::BTreeMap;
 
-use crds::{ConcurrencyStatus, JobState, JobStatus, PipelineRun, PipelineRunStatus, condition};
+use crds::{
+    Approval, ConcurrencyStatus, JobState, JobStatus, PipelineRun, PipelineRunStatus, condition,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
@@ -35,6 +38,8 @@ pub struct Facts {
     pub pods: Vec<Pod>,
     /// Events of the run and of these pods.
     pub events: Vec<Event>,
+    /// Answers to its jobs that wait for approval.
+    pub approvals: Vec<Approval>,
     /// Jobs that hold the places of a Runner, as `run/job`, by the Runner's name.
     pub holders: BTreeMap<String, Vec<String>>,
     /// The logs of the steps that failed.

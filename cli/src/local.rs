@@ -4,8 +4,10 @@
 mod agent;
 mod driver;
 mod folder;
+mod people;
 mod places;
 mod prepare;
+mod retry;
 mod signals;
 mod source;
 
@@ -31,8 +33,10 @@ use crate::view::{self, Selection, View};
 use agent::Exchange;
 use driver::{DriveEnd, Driver};
 use folder::RunFolder;
+use people::People;
 use places::Places;
 use prepare::Prepared;
+pub use retry::{has_run, retry};
 use signals::Stops;
 use source::StoredLogs;
 
@@ -42,15 +46,26 @@ const UPDATES: usize = 1024;
 /// Runs a pipeline to its end and shows it.
 pub async fn run(arguments: &RunArguments) -> Result<Verdict, Failure> {
     let now = Timestamp::now();
-    lint::refuse_mistakes(&arguments.file)?;
+    lint::refuse_mistakes(&arguments.file, &Shelf::new(&arguments.library))?;
     let prepared = prepare::prepare(arguments, now)?;
+    start(arguments, prepared, now).await
+}
+
+/// Starts what is prepared, and shows it to its end.
+async fn start(
+    arguments: &RunArguments,
+    prepared: Prepared,
+    now: Timestamp,
+) -> Result<Verdict, Failure> {
     let workdir = arguments
         .workdir
         .as_deref()
         .map(existing_directory)
         .transpose()?;
+    let people = People::new(arguments, &prepared.spec)?;
     let mut stops = Stops::listen()?;
     let folder = Arc::new(RunFolder::create(Path::new("."), &prepared.run.name_any())?);
+    retry::keep_command(&folder, arguments)?;
     let logs: Arc<dyn Logs> =
         Arc::new(FsLogs::open(folder.root().to_owned()).map_err(|error| {
             Failure::infrastructure(format!(
@@ -70,6 +85,7 @@ pub async fn run(arguments: &RunArguments) -> Result<Verdict, Failure> {
         pipeline,
         spec,
         values,
+        retried,
     } = prepared;
     let mut exchange = Exchange::open(logs).await?;
     let pool = RunnerSpec {
@@ -80,6 +96,7 @@ pub async fn run(arguments: &RunArguments) -> Result<Verdict, Failure> {
         run,
         pipeline,
         spec,
+        retried,
         hub: exchange.hub.clone(),
         places: Places::new(
             folder.clone(),
@@ -91,6 +108,7 @@ pub async fn run(arguments: &RunArguments) -> Result<Verdict, Failure> {
         settings: prepare::settings(),
         prepared: planner::run::Prepared::default(),
         pool,
+        people,
         started: now,
         updates,
     };

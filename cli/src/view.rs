@@ -43,6 +43,8 @@ pub struct Selection {
     pub job: Option<String>,
     /// Only steps of this name.
     pub step: Option<String>,
+    /// Also of jobs that the run has taken over from another run.
+    pub taken_over: bool,
 }
 
 /// A run as it is shown.
@@ -185,7 +187,8 @@ impl View {
 
     /// Shows a job's state, if it is news, and begins to follow its log.
     fn show_job(&mut self, job: &JobStatus) -> io::Result<()> {
-        let has_log = StepKey::of_job(job).next().is_some();
+        let is_own = job.from_run.is_none() || self.selection.taken_over;
+        let has_log = is_own && StepKey::of_job(job).next().is_some();
         let shown = self.jobs.entry(job.name.clone()).or_default();
         if has_log && job.attempt > shown.attempt {
             shown.attempt = job.attempt;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::{PipelineRun, labels};
+use crds::{Approval, PipelineRun, labels};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::ListParams;
@@ -50,8 +50,10 @@ async fn gather(cluster: &Cluster, run: PipelineRun) -> Result<Facts, Failure> {
     }
     let holders = holders(cluster, &run).await;
     let tails = tails(cluster, &run).await;
+    let approvals = approvals(cluster, &run).await;
     Ok(Facts {
         run,
+        approvals,
         pods,
         events,
         holders,
@@ -77,6 +79,21 @@ async fn events_of(cluster: &Cluster, object: &str) -> Vec<Event> {
         tracing::warn!(%error, object, "the events cannot be read");
         Vec::new()
     })
+}
+
+/// The answers to the run's jobs, if one of them asks people.
+async fn approvals(cluster: &Cluster, run: &PipelineRun) -> Vec<Approval> {
+    if status(run).approvals.is_empty() {
+        return Vec::new();
+    }
+    let api: Api<Approval> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let listed = api.list(&ListParams::default()).await;
+    let mut found = listed.map(|list| list.items).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the approvals cannot be read");
+        Vec::new()
+    });
+    found.retain(|approval| run.metadata.uid.as_ref() == Some(&approval.spec.run_uid));
+    found
 }
 
 /// Who holds the places of the Runners that jobs wait for.

@@ -28,6 +28,7 @@ pub async fn logs(arguments: &LogsArguments) -> Result<Verdict, Failure> {
     let selection = Selection {
         job: arguments.job.clone(),
         step: arguments.step.clone(),
+        taken_over: true,
     };
     check(&run, &selection)?;
     let style = match (arguments.raw, &selection.job, &selection.step) {
@@ -83,6 +84,8 @@ async fn print_stored(
         .flat_map(StepKey::of_job)
         .filter(|key| selection.has_job(&key.job) && selection.has_step(&key.step))
         .collect();
+    let taken_over = jobs.into_iter().filter(|job| job.from_run.is_some());
+    let taken_over: Vec<String> = taken_over.map(|job| job.name).collect();
     if keys.is_empty() {
         // Standard output is for logs only; a closed standard error does not matter.
         let _ = writeln!(
@@ -101,10 +104,14 @@ async fn print_stored(
     let printed = view::print_pieces(printer, received);
     let read = async move {
         for key in keys {
-            source
-                .read(&key, progress.clone(), &pieces)
-                .await
-                .map_err(Failure::infrastructure)?;
+            let read = source.read(&key, progress.clone(), &pieces).await;
+            match read {
+                // The run that has the log may be gone; the run's own logs are shown all the same.
+                Err(trouble) if taken_over.contains(&key.job) => {
+                    let _ = pieces.send(Piece::Trouble(trouble)).await;
+                }
+                other => other.map_err(Failure::infrastructure)?,
+            }
             let _ = pieces.send(Piece::StepEnd(key)).await;
         }
         Ok(())
@@ -175,6 +182,7 @@ mod tests {
             let selection = Selection {
                 job: job.map(str::to_owned),
                 step: step.map(str::to_owned),
+                taken_over: true,
             };
             check(&run, &selection).map_err(|failure| failure.message)
         };

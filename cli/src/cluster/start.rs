@@ -22,15 +22,26 @@ use crate::view::Selection;
 pub async fn start(arguments: &StartArguments, out: &mut dyn Write) -> Result<Verdict, Failure> {
     let cluster = Cluster::connect(&arguments.cluster).await?;
     let name = create(&cluster, arguments).await?;
-    if arguments.follow {
+    attend(&cluster, &name, arguments.follow, arguments.wait, out).await
+}
+
+/// Shows a new run, waits for it, or only tells its name.
+pub(super) async fn attend(
+    cluster: &Cluster,
+    name: &str,
+    shows: bool,
+    waits: bool,
+    out: &mut dyn Write,
+) -> Result<Verdict, Failure> {
+    if shows {
         let printer = Box::new(TextPrinter::new(Screen::stdout()));
-        return follow(&cluster, &name, printer, Selection::default()).await;
+        return follow(cluster, name, printer, Selection::default()).await;
     }
     writeln!(out, "{name}").map_err(|error| Failure::infrastructure(error.to_string()))?;
-    if !arguments.wait {
+    if !waits {
         return Ok(Verdict::Succeeded);
     }
-    let verdict = wait(&cluster, &name).await?;
+    let verdict = wait(cluster, name).await?;
     let ended = writeln!(out, "run {name} {}", verdict.word());
     ended.map_err(|error| Failure::infrastructure(error.to_string()))?;
     Ok(verdict)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use crds::{LogAccess, PipelineRun};
+use crds::{JobOrigin, LogAccess, PipelineRun, PipelineRunStatus};
 use futures::future::BoxFuture;
 use futures::{AsyncRead, AsyncReadExt, FutureExt};
 use http::Request;
@@ -120,11 +120,13 @@ impl LogStream {
         progress: &mut watch::Receiver<JobProgress>,
         pieces: &mpsc::Sender<Piece>,
     ) -> Answer {
-        let asked = self.access().and_then(|(uid, access)| {
-            let request = self.request(key, &uid, &access, *offset, follow)?;
-            Ok((self.client(&access)?, request, access))
-        });
-        let (client, request, access) = match asked {
+        let (uid, access) = match self.access(&key.job).await {
+            Ok(access) => access,
+            Err(answer) => return answer,
+        };
+        let request = self.request(key, &uid, &access, *offset, follow);
+        let asked = request.and_then(|request| Ok((self.client(&access)?, request)));
+        let (client, request) = match asked {
             Ok(asked) => asked,
             Err(text) => return Answer::Broken(text),
         };
@@ -157,14 +159,37 @@ impl LogStream {
         }
     }
 
-    /// The run's uid and the way to its logs, as the run says now.
-    fn access(&self) -> Result<(String, LogAccess), String> {
+    /// The uid of the run that has a job's log, and the way there, as that run says now.
+    async fn access(&self, job: &str) -> Result<(String, LogAccess), Answer> {
+        let broken = |text: &str| Answer::Broken(text.to_owned());
         let run = self.run.borrow().clone();
-        let run = run.ok_or("the run is not known yet")?;
-        let access = status(&run)
-            .logs
-            .ok_or("the run tells no way to its logs yet")?;
+        let run = run.ok_or_else(|| broken("the run is not known yet"))?;
+        let PipelineRunStatus { jobs, logs, .. } = status(&run);
+        let origin = jobs.into_iter().find(|known| known.name == job);
+        if let Some(origin) = origin.and_then(|known| known.from_run) {
+            return self.access_of(job, &origin).await;
+        }
+        let access = logs.ok_or_else(|| broken("the run tells no way to its logs yet"))?;
         Ok((run.uid().unwrap_or_default(), access))
+    }
+
+    /// The same for a job that was taken over: its log stays with the run in which it ran.
+    async fn access_of(
+        &self,
+        job: &str,
+        origin: &JobOrigin,
+    ) -> Result<(String, LogAccess), Answer> {
+        let read = self.cluster.runs().get_opt(&origin.name).await;
+        let run = read.map_err(|error| Answer::Broken(chain(&error)))?;
+        let run = run.filter(|run| run.uid().as_ref() == Some(&origin.uid));
+        let access = run.and_then(|run| run.status?.logs);
+        let gone = || {
+            let name = &origin.name;
+            Answer::Refused(format!(
+                "the log of job {job} was with the run {name}, in which it ran and which is gone"
+            ))
+        };
+        Ok((origin.uid.clone(), access.ok_or_else(gone)?))
     }
 
     fn client(&self, access: &LogAccess) -> Result<Client, String> {

@@ -4,7 +4,7 @@
 use crds::{JobState, JobStatus, StepState, StepStatus};
 use jiff::Timestamp;
 
-use super::{Facts, JobExplanation, StepExplanation, event, pod, remedy};
+use super::{Facts, JobExplanation, StepExplanation, approval, event, pod, remedy};
 use crate::output::elapsed;
 
 /// Most things that pod and events say of one job.
@@ -91,6 +91,9 @@ fn explain(facts: &Facts, job: &JobStatus, now: Timestamp) -> JobExplanation {
     {
         evidence.push(format!("its places are held by {}", holders.join(", ")));
     }
+    if reason == "AwaitingApproval" {
+        evidence.extend(approval::evidence(facts, job));
+    }
     let message = job.message.clone().unwrap_or_default();
     // What the job's own message says needs no second line.
     evidence.retain(|said| !message.contains(said.as_str()));
@@ -111,7 +114,7 @@ fn explain(facts: &Facts, job: &JobStatus, now: Timestamp) -> JobExplanation {
     }
 }
 
-/// When the attempt was assigned, else the start of the run.
+/// When the attempt was assigned or people were asked, else the start of the run.
 fn waits_since<'a>(
     facts: &'a Facts,
     job: &'a JobStatus,
@@ -120,6 +123,9 @@ fn waits_since<'a>(
     job.start_time.as_ref().or_else(|| run?.start_time.as_ref())
 }
 
+    if job.reason.as_deref() == Some("AwaitingApproval") {
+        return approval::request(facts, job).map(|request| &request.since);
+    }
 fn step(facts: &Facts, job: &JobStatus) -> Option<StepExplanation> {
     let (_, step) = failed_step(job)?;
     let (log, log_trouble) = match facts.tails.get(&(job.name.clone(), step.name.clone())) {

@@ -32,6 +32,7 @@ pub(super) fn of_run(run: &PipelineRun, reason: &str, local: bool) -> String {
             "create the Pipeline in the run's namespace, or correct spec.pipelineRef".to_owned()
         }
         "InvalidPipeline" => "correct the pipeline; `rustci lint FILE` shows where".to_owned(),
+        "RetryRefused" => "do what the message says, or start a run without retryOf".to_owned(),
         "InvalidRun" => "correct the parameters and start another run".to_owned(),
         _ => String::new(),
     }
@@ -46,6 +47,17 @@ pub(super) fn of_job(run: &PipelineRun, job: &JobStatus, reason: &str, local: bo
         "StepTimedOut" => "raise the step's timeout, or make it quicker".to_owned(),
         "JobTimedOut" => "raise the job's timeout, or make its steps quicker".to_owned(),
         "RunTimedOut" => "raise the pipeline's timeout, or make its jobs quicker".to_owned(),
+        "AwaitingApproval" if local => {
+            "answer on the terminal, or run it with --approve JOB or --approve-all".to_owned()
+        }
+        "AwaitingApproval" => answer(run, job),
+        "Rejected" if local => {
+            "run it again and approve the job: on the terminal, or with --approve JOB".to_owned()
+        }
+        "Rejected" => "ask who rejected it; start the run again when it may go on".to_owned(),
+        "ApprovalTimedOut" => {
+            "start the run again and answer in time, or raise approval.timeout".to_owned()
+        }
         "WaitingForRunner" => {
             format!("wait for a free place, or raise it: `kubectl scale rnr {runner} --replicas=N`")
         }
@@ -92,6 +104,19 @@ fn see_log(run: &PipelineRun, job: &JobStatus) -> String {
         "see its whole log: `rustci logs {} --job {}{}{}`",
         run.name_any(),
         job.name,
+/// How a waiting job is answered, and what it takes.
+fn answer(run: &PipelineRun, job: &JobStatus) -> String {
+    let name = run.name_any();
+    let job = job.job.as_ref().unwrap_or(&job.name);
+    let namespace = run.namespace().map(|name| format!(" -n {name}"));
+    let namespace = namespace.unwrap_or_default();
+    format!(
+        "answer it: `rustci approve {name} {job}{namespace}` or `rustci reject {name} \
+         {job}{namespace}`; that takes the right to update pipelineruns/approval, which the \
+         ClusterRole rustci-approver gives"
+    )
+}
+
         step.unwrap_or_default(),
         namespace.unwrap_or_default()
     )

@@ -407,3 +407,117 @@ fn every_reason_of_trouble_has_a_remedy() {
         );
     }
 }
+
+/// An answer, judged with this reason.
+fn answer(user: &str, status: &str, reason: &str, message: &str, secs: i64) -> Approval {
+    serde_json::from_value(json!({
+        "metadata": {"name": format!("ship-{secs}"), "creationTimestamp": at(secs).to_string()},
+        "spec": {"run": "orchard-7", "runUid": "u", "job": "ship", "decision": "Approve",
+            "user": user},
+        "status": {"conditions": [{"type": "Accepted", "status": status, "reason": reason,
+            "message": message, "lastTransitionTime": at(secs).to_string()}]},
+    }))
+    .unwrap()
+}
+
+#[test]
+fn a_job_that_waits_for_people_says_who_may_answer_and_how() {
+    let waits = "waits for the approval of the group `growers` until 1970-01-02T02:46:42Z";
+    let mut ship = job("ship", JobState::Pending, "AwaitingApproval", waits);
+    (ship.pod, ship.start_time, ship.attempt) = (None, None, 0);
+    let mut facts = Facts {
+        run: run("AwaitingApproval", "1 of 2 jobs done", vec![ship]),
+        ..Facts::default()
+    };
+    facts.run.metadata.namespace = Some("farm".to_owned());
+    facts.run.status.as_mut().unwrap().approvals = vec![crds::ApprovalRequest {
+        job: "ship".to_owned(),
+        message: Some("Ship the pears?".to_owned()),
+        since: Time(at(2)),
+        until: Time(at(100)),
+        decision: None,
+        by: None,
+        at: None,
+        comment: None,
+        approval: None,
+    }];
+    facts.approvals = vec![
+        answer("bert", "False", "NotAnApprover", "he is not among them", 10),
+        answer("carl", "False", "Forbidden", "he may not", 20),
+    ];
+    insta::assert_snapshot!(told(&facts), @r"
+    run orchard-7 of pipeline orchard: AwaitingApproval
+      1 of 2 jobs done
+
+    job ship waiting for 1m00s: AwaitingApproval
+      waits for the approval of the group `growers` until 1970-01-02T02:46:42Z
+      it asks: Ship the pears?
+      the answer of `carl` does not count: he may not (Forbidden)
+      the answer of `bert` does not count: he is not among them (NotAnApprover)
+      what to do: answer it: `rustci approve orchard-7 ship -n farm` or `rustci reject orchard-7 ship -n farm`; that takes the right to update pipelineruns/approval, which the ClusterRole rustci-approver gives
+    ");
+    facts.local = true;
+    assert!(told(&facts).contains("what to do: answer on the terminal, or run it with --approve"));
+}
+
+#[test]
+fn a_rejected_job_and_one_that_nobody_answered_say_what_to_do() {
+    let mut ship = job(
+        "ship",
+        JobState::Failed,
+        "Rejected",
+        "rejected by ann: frost",
+    );
+    ship.failure_class = Some(FailureClass::User);
+    let mut sell = job(
+        "sell",
+        JobState::Failed,
+        "ApprovalTimedOut",
+        "nobody approved it within 2h",
+    );
+    sell.failure_class = Some(FailureClass::Timeout);
+    for job in [&mut ship, &mut sell] {
+        (job.pod.take(), job.start_time.take());
+        job.end_time = Some(Time(at(9)));
+    }
+    let facts = Facts {
+        run: run("Failed", "0 of 2 jobs succeeded", vec![ship, sell]),
+        ..Facts::default()
+    };
+    insta::assert_snapshot!(told(&facts), @r"
+    run orchard-7 of pipeline orchard: Failed
+      0 of 2 jobs succeeded
+
+    job ship failed: Rejected (User)
+      rejected by ann: frost
+      what to do: ask who rejected it; start the run again when it may go on
+
+    job sell failed: ApprovalTimedOut (Timeout)
+      nobody approved it within 2h
+      what to do: start the run again and answer in time, or raise approval.timeout
+    ");
+}
+
+#[test]
+fn a_job_with_services_tells_how_to_read_their_logs() {
+    let mut press = job(
+        "press",
+        JobState::Starting,
+        "ServiceStarting",
+        "service `cask` is not ready yet",
+    );
+    press.start_time = Some(Time(at(2)));
+    let mut pod = pod("orchard-7-press", json!({}));
+    pod.metadata.namespace = Some("farm".to_owned());
+    pod.spec = serde_json::from_value(json!({
+        "containers": [],
+        "initContainers": [{"name": "service-cask", "image": "cask"}],
+    }))
+    .unwrap();
+    let facts = Facts {
+        run: run("Running", "1 of 1 job runs", vec![press]),
+        pods: vec![pod],
+        ..Facts::default()
+    };
+    insta::assert_snapshot!(told(&facts), @"");
+}

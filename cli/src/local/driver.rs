@@ -13,10 +13,12 @@ use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use super::agent;
-use super::folder::RunFolder;
+use super::folder::{RUN_FILE, RunFolder};
+use super::people::People;
 use super::places::Places;
 use super::prepare::POOL;
 use super::signals::Stops;
+use crate::library::Pipelines;
 use crate::verdict::Verdict;
 use crate::view::Update;
 
@@ -28,12 +30,17 @@ pub(super) struct Driver {
     pub(super) run: PipelineRun,
     pub(super) pipeline: String,
     pub(super) spec: PipelineSpec,
+    /// The pipelines that it can use.
+    pub(super) others: Pipelines,
+    /// The run that this one retries.
+    pub(super) retried: Option<PipelineRun>,
     pub(super) hub: Arc<Hub>,
     pub(super) places: Places,
     pub(super) folder: Arc<RunFolder>,
     pub(super) settings: Settings,
     pub(super) prepared: Prepared,
     pub(super) pool: RunnerSpec,
+    pub(super) people: People,
     pub(super) started: Timestamp,
     /// Where the view listens. What does not fit is left out: a later state holds it all.
     pub(super) updates: mpsc::Sender<Update>,
@@ -66,6 +73,7 @@ impl Driver {
             let status = plan.status;
             let verdict = Verdict::of(&status);
             self.report(status);
+            changed |= self.ask(now);
             changed = after
                 .into_iter()
                 .fold(changed, |c, action| self.apply(action, now) | c);
@@ -81,6 +89,7 @@ impl Driver {
             tokio::select! {
                 Some(HubEvent::Changed { .. }) = events.recv() => {}
                 () = self.places.next_end() => {}
+                () = self.people.next() => {}
                 () = stops.next() => {
                     if self.stop(verdict.is_some()).await {
                         return DriveEnd::Killed;
@@ -104,6 +113,7 @@ impl Driver {
                 generation: 1,
                 spec: &self.spec,
             },
+            library: self.others.library(),
             prepared: &self.prepared,
             places: self.places.facts(),
             agents: agent::facts(
@@ -115,9 +125,9 @@ impl Driver {
                 free: planner::pool::free(&runner, &[&self.run]),
                 spec: Some(self.pool.clone()),
             }],
-            retried: None,
+            retried: self.retried.as_ref(),
             rivals: Vec::new(),
-            approvals: Vec::new(),
+            approvals: self.people.answers(),
             logs: None,
             observing_since: self.started,
             settings: &self.settings,
@@ -145,6 +155,18 @@ impl Driver {
                 false
             }
         }
+    }
+
+    /// Asks people what jobs want to know. True when there is a new answer.
+    fn ask(&mut self, now: Timestamp) -> bool {
+        let Some(status) = &self.run.status else {
+            return false;
+        };
+        let (is_answered, question) = self.people.look(status, now);
+        if let Some(question) = question {
+            let _ = self.updates.try_send(Update::Notice(question));
+        }
+        is_answered
     }
 
     /// Makes a status the run's, and tells the view if it is news.
@@ -181,7 +203,7 @@ impl Driver {
         } = self;
         hub.forget_run(run.metadata.uid.as_deref().unwrap_or_default());
         let text = serde_yaml::to_string(&run).unwrap_or_default();
-        if let Err(error) = folder.write("run.yaml", &text) {
+        if let Err(error) = folder.write(RUN_FILE, &text) {
             let text = format!("cannot keep the run {}: {error}", run.name_any());
             let _ = updates.try_send(Update::Notice(text));
         }

@@ -17,10 +17,19 @@ const KEPT_RUNS: usize = 20;
 /// Where the logs of local runs are, below [`FOLDER`]: as `storage` lays them out.
 const LOGS: &str = "logs/local";
 
+/// The run as it ended, below its folder.
+pub(super) const RUN_FILE: &str = "run.yaml";
 /// Where the steps of a run work, below its folder.
 const WORK: &str = "work";
 /// Where the agents of a run keep their files, below its folder.
 const AGENT: &str = "agent";
+
+/// The folder of a run below `base`, whether it is there or not; none for what is no name.
+pub(super) fn path_of(base: &Path, run: &str) -> Option<PathBuf> {
+    // A name with a slash would leave the folder.
+    let is_name = Path::new(run).components().count() == 1 && !run.starts_with('.');
+    is_name.then(|| base.join(FOLDER).join("runs").join(run))
+}
 
 /// The folder of one run. Its lock is held until this is dropped.
 pub(super) struct RunFolder {
@@ -125,7 +134,7 @@ fn prune(folder: &Path, keep: usize) {
 }
 
 /// True when no process holds the run's lock.
-fn is_idle(run: &Path) -> bool {
+pub(super) fn is_idle(run: &Path) -> bool {
     match File::open(run.join("lock")) {
         Ok(lock) => !matches!(lock.try_lock(), Err(TryLockError::WouldBlock)),
         Err(error) => error.kind() == io::ErrorKind::NotFound,

@@ -3,15 +3,19 @@
 
 use std::time::Duration;
 
-use crds::{Job, NamedValue, ParamValue, PipelineRef, PipelineRun, PipelineRunSpec, PipelineSpec};
+use crds::{
+    Job, NamedValue, Param, ParamValue, PipelineRef, PipelineRun, PipelineRunSpec, PipelineSpec,
+    RetryOf,
+};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use planner::run::Settings;
-use planner::validate::Problem;
+use planner::validate::{Problem, validate_pipeline_with};
 use rand::Rng;
 
 use crate::args::RunArguments;
 use crate::failure::Failure;
+use crate::library::{Pipelines, Shelf};
 use crate::manifest::{Manifest, Selected, Values};
 use crate::params;
 
@@ -33,22 +37,53 @@ pub(super) struct Prepared {
     pub(super) pipeline: String,
     /// The pipeline, every job in the local pool.
     pub(super) spec: PipelineSpec,
+    /// The pipelines that it can use.
+    pub(super) others: Pipelines,
     /// Secrets and ConfigMaps.
     pub(super) values: Values,
+    /// The run that it retries.
+    pub(super) retried: Option<PipelineRun>,
 }
 
 /// Reads the files and makes the run.
 pub(super) fn prepare(arguments: &RunArguments, now: Timestamp) -> Result<Prepared, Failure> {
+    prepare_with(arguments, now, |params| {
+        params::parse(params, &arguments.params)
+    })
+}
+
+/// Reads the files and makes a run that retries an ended one, with its parameters.
+pub(super) fn prepare_again(
+    arguments: &RunArguments,
+    now: Timestamp,
+    ended: PipelineRun,
+    retry: RetryOf,
+) -> Result<Prepared, Failure> {
+    let mut prepared = prepare_with(arguments, now, |_| Ok(ended.spec.params.clone()))?;
+    prepared.run.spec.retry_of = Some(retry);
+    prepared.retried = Some(ended);
+    Ok(prepared)
+}
+
+fn prepare_with(
+    arguments: &RunArguments,
+    now: Timestamp,
+    given: impl FnOnce(&[Param]) -> Result<Vec<NamedValue<ParamValue>>, Failure>,
+) -> Result<Prepared, Failure> {
     let mut manifest = Manifest::default();
-    manifest.load(&arguments.file)?;
+    let text = manifest.load(&arguments.file)?;
+    let others = Shelf::new(&arguments.library).around(&arguments.file, &text);
     for file in &arguments.secrets {
         let mut more = Manifest::default();
         more.load(file)?;
         manifest.values.extend(more.values);
     }
     let selected = manifest.select(arguments.pipeline.as_deref())?;
-    let given = params::parse(&selected.spec.params, &arguments.params)?;
+    let valid = validate_pipeline_with(&selected.spec, &others.library()).map_err(invalid)?;
+    lint::refuse_services(&arguments.file, &valid)?;
+    let given = given(&selected.spec.params)?;
     let mut prepared = assemble(selected, given, manifest.values, now);
+    prepared.others = others;
     if let Some(timeout) = &arguments.timeout {
         prepared.spec.timeout = Some(timeout.clone());
     }
@@ -102,7 +137,9 @@ fn assemble(
         run,
         pipeline,
         spec,
+        others: Pipelines::default(),
         values,
+        retried: None,
     }
 }
 
@@ -117,6 +154,12 @@ fn unique_name(pipeline: &str) -> String {
         start.trim_end_matches(['-', '.']),
         end.collect::<String>()
     )
+}
+
+/// What `lint` has said before, for a file that was changed meanwhile.
+fn invalid(problems: Vec<Problem>) -> Failure {
+    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    Failure::usage(lines.join("\n"))
 }
 
 fn wrong_params(problems: &[Problem]) -> Failure {

@@ -92,6 +92,7 @@ fn change(job: &JobStatus, colors: bool) -> Option<String> {
     let detail = match job.state {
         JobState::Pending | JobState::Starting if is_stuck(job) => why.unwrap_or_default(),
         JobState::Pending | JobState::Starting => return None,
+        JobState::Succeeded if job.from_run.is_some() => why.unwrap_or_default(),
         JobState::Running | JobState::Succeeded => String::new(),
         JobState::Failed | JobState::Skipped | JobState::Cancelled => why.unwrap_or_default(),
     };

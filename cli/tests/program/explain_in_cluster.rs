@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 
 use crate::workspace::{Ended, Workspace};
 
-const NAMESPACE: &str = "orchard";
+pub(crate) const NAMESPACE: &str = "orchard";
 /// A definition is established within a second; this is for a machine under load.
 const ESTABLISHED: Duration = Duration::from_secs(60);
 
-async fn install(client: &Client) {
+pub(crate) async fn install(client: &Client) {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     for definition in crds::definition::all() {
         let name = definition.name_any();
@@ -42,7 +42,7 @@ async fn install(client: &Client) {
 }
 
 /// Creates an object and writes its status.
-async fn create<K>(client: &Client, object: Value, status: Option<Value>)
+pub(crate) async fn create<K>(client: &Client, object: Value, status: Option<Value>)
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
     K: Clone + std::fmt::Debug + DeserializeOwned + Serialize,
