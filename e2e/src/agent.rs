@@ -14,9 +14,10 @@ use prost::Message;
 use runner::environment::Environment;
 use runner::identity::{HubPlace, bootstrap};
 use runner::{AgentConfig, JobEnd};
-use runner_messages::{IssueReply, IssueRequest, method};
+use runner_messages::method;
 use serde_json::json;
 use tokio::sync::watch;
+use valkyrie::bootstrap::{IssueReply, IssueRequest};
 use valkyrie::endpoint::{CallOptions, Dialer, Handler, Method, Session};
 use valkyrie::identity::{IdentityStore, KeyRequest, SpiffeId, TrustBundle};
 

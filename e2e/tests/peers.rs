@@ -18,12 +18,11 @@ use kube::api::PostParams;
 use prost::Message;
 use quinn::crypto::rustls::QuicClientConfig;
 use runner::identity::{BootstrapError, HubPlace, bootstrap};
-use runner_messages::{
-    IssueRequest, JobKey, JobResult, LogOpen, Outcome, Progress, RenewRequest, method,
-};
+use runner_messages::{JobKey, JobResult, LogOpen, Outcome, Progress, method};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::json;
+use valkyrie::bootstrap::{IssueRequest, RenewRequest};
 use valkyrie::endpoint::{CallError, CallOptions, Class, Code, Dialer, Method, Session};
 use valkyrie::identity::{Authority, IdentityStore, SpiffeId, TrustBundle};
 

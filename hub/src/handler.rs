@@ -4,8 +4,9 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use prost::Message;
-use runner_messages::{Empty, IssueReply, IssueRequest, JobResult, Progress, RenewRequest, method};
+use runner_messages::{Empty, JobResult, Progress, method};
 use tokio::sync::watch;
+use valkyrie::bootstrap::{IssueReply, IssueRequest, RenewRequest};
 use valkyrie::endpoint::{
     CallContext, CallError, Code, Handler, Method, Peer, Rx, Session, SessionId, Tx,
 };

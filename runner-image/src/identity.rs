@@ -2,26 +2,19 @@
 //! Must not keep the token, and must not interrupt the job for a renewal.
 
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use bytes::Bytes;
-use prost::Message;
-use runner_messages::{IssueReply, IssueRequest, RenewRequest, method};
-use rustls::pki_types::CertificateDer;
-use thiserror::Error;
-use tokio::time::Instant;
-use valkyrie::endpoint::{
-    CallError, CallOptions, Class, Code, Dialer, DialerBuilder, Method, Paths, Session,
+use async_trait::async_trait;
+use runner_messages::method;
+pub use valkyrie::bootstrap::BootstrapError;
+use valkyrie::bootstrap::{self, ByToken, Methods, Renewals, TokenSource};
+use valkyrie::endpoint::{Dialer, DialerBuilder, Method, Paths, Session};
+use valkyrie::identity::{IdentityStore, SpiffeId, TrustBundle};
+
+const METHODS: Methods = Methods {
+    issue: Method(method::IDENTITY_ISSUE),
+    renew: Method(method::IDENTITY_RENEW),
 };
-use valkyrie::identity::{
-    Credentials, IdentityError, IdentityStore, KeyRequest, SpiffeId, TrustBundle,
-};
-
-use crate::backoff::Backoff;
-
-const CALL_DEADLINE: Duration = Duration::from_secs(10);
-/// However short certificates live, the hub is not asked more often.
-const SHORTEST_LIFE: Duration = Duration::from_secs(1);
 
 /// The hub that this agent belongs to.
 #[derive(Clone, Debug)]
@@ -61,20 +54,6 @@ impl Ways {
     }
 }
 
-/// Why the agent has no identity. The text never holds the token.
-#[derive(Debug, Error)]
-pub enum BootstrapError {
-    /// The hub does not believe the token, or does not know the pod.
-    #[error("the hub refuses this agent: {0}")]
-    Refused(CallError),
-    /// The hub was not reached in time; the last failure.
-    #[error("the hub was not reached in time: {0}")]
-    Unreachable(CallError),
-    /// Certificates or bundle cannot be used.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-}
-
 /// Gets the first certificate for `token` over any way, trying until `patience` is over.
 pub async fn bootstrap(
     hub: &HubPlace,
@@ -93,116 +72,31 @@ pub async fn bootstrap_over(
 ) -> Result<IdentityStore, BootstrapError> {
     let trust_domain = hub.id.trust_domain().clone();
     let bundle = TrustBundle::from_pem(trust_domain, &hub.bundle_pem)?;
-    let deadline = Instant::now() + patience;
-    let mut backoff = Backoff::new();
-    loop {
-        let error = match issue(ways, hub, bundle.clone(), token, deadline).await {
-            Ok(store) => return Ok(store),
-            Err(BootstrapError::Unreachable(error)) => error,
-            Err(other) => return Err(other),
-        };
-        let wait = backoff.next(error.retry_after);
-        if Instant::now() + wait >= deadline {
-            return Err(BootstrapError::Unreachable(error));
-        }
-        tracing::info!(%error, "no certificate yet; trying again");
-        tokio::time::sleep(wait).await;
-    }
+    let dialer = ways.dialer(hub, IdentityStore::anonymous(bundle.clone()));
+    let source = ByToken::new(PodToken(Some(token.to_owned())), METHODS, dialer, bundle);
+    bootstrap::first(&source, patience).await
 }
 
-async fn issue(
-    ways: &Ways,
-    hub: &HubPlace,
-    bundle: TrustBundle,
-    token: &str,
-    deadline: Instant,
-) -> Result<IdentityStore, BootstrapError> {
-    let key = KeyRequest::generate()?;
-    let body = IssueRequest {
-        token: token.to_owned(),
-        csr_der: key.csr_der().to_vec(),
-    };
-    let session = ways
-        .dialer(hub, IdentityStore::anonymous(bundle.clone()))
-        .connect(deadline.saturating_duration_since(Instant::now()))
-        .await
-        .map_err(sorted)?;
-    let reply = call(&session, method::IDENTITY_ISSUE, body.encode_to_vec()).await;
-    session.close("the agent has its certificate");
-    let (credentials, renewed) = accept(key, reply.map_err(sorted)?, &bundle)?;
-    Ok(IdentityStore::new(credentials, renewed))
-}
-
-/// Keeps the identity fresh for as long as it is polled: renews at two thirds of the
-/// certificate's life. Only new connections use the new one, so nothing is interrupted.
+/// Keeps the identity fresh for as long as it is polled, over the agent's own session: another
+/// one of the same agent would take its place at the hub. Nothing is interrupted.
 pub async fn keep_fresh(session: Session, store: IdentityStore) {
-    let mut backoff = Backoff::new();
-    while let Some(credentials) = store.credentials() {
-        let due = credentials.renew_at().duration_since(SystemTime::now());
-        tokio::time::sleep(due.unwrap_or_default().max(SHORTEST_LIFE)).await;
-        match renew(&session, &store).await {
-            Ok(()) => backoff.reset(),
-            Err(error) => {
-                tracing::warn!(%error, "the certificate was not renewed; trying again");
-                tokio::time::sleep(backoff.next(error.retry_after)).await;
-            }
-        }
-    }
+    // It never dials: the session is there, and the token of the pod has been used.
+    let nowhere = Dialer::builder(store.clone());
+    let source = ByToken::new(PodToken(None), METHODS, nowhere, store.bundle());
+    source.renew_over(session);
+    bootstrap::keep_fresh(&source, &store, &Renewals::default()).await;
 }
 
-async fn renew(session: &Session, store: &IdentityStore) -> Result<(), CallError> {
-    let unusable = |error: IdentityError| CallError::new(Code::Internal, error.to_string());
-    let key = KeyRequest::generate().map_err(unusable)?;
-    let body = RenewRequest {
-        csr_der: key.csr_der().to_vec(),
-    };
-    let reply = call(session, method::IDENTITY_RENEW, body.encode_to_vec()).await?;
-    let (credentials, bundle) = accept(key, reply, &store.bundle()).map_err(unusable)?;
-    store.replace_bundle(bundle);
-    store.replace_credentials(credentials);
-    Ok(())
-}
+/// The projected service-account token of the agent's pod, as the carrier handed it over; it is
+/// let go once there is a certificate.
+struct PodToken(Option<String>);
 
-/// An empty bundle in the reply keeps the present one.
-fn accept(
-    key: KeyRequest,
-    reply: IssueReply,
-    present: &TrustBundle,
-) -> Result<(Credentials, TrustBundle), IdentityError> {
-    let chain = reply
-        .chain_der
-        .into_iter()
-        .map(CertificateDer::from)
-        .collect();
-    let bundle = match reply.bundle_pem.as_str() {
-        "" => present.clone(),
-        pem => TrustBundle::from_pem(present.trust_domain().clone(), pem)?,
-    };
-    Ok((key.into_credentials(chain)?, bundle))
-}
-
-async fn call(session: &Session, method: u32, body: Vec<u8>) -> Result<IssueReply, CallError> {
-    let options = CallOptions::new(CALL_DEADLINE)
-        .idempotent()
-        .class(Class::Control);
-    let reply = session
-        .call(Method(method), Bytes::from(body), options)
-        .await?;
-    IssueReply::decode(reply).map_err(|error| CallError::new(Code::Internal, error.to_string()))
-}
-
-fn sorted(error: CallError) -> BootstrapError {
-    let refused = matches!(
-        error.code,
-        Code::Unauthenticated
-            | Code::PermissionDenied
-            | Code::InvalidArgument
-            | Code::FailedPrecondition
-            | Code::Unimplemented
-    );
-    if refused && !error.retryable {
-        BootstrapError::Refused(error)
-    } else {
-        BootstrapError::Unreachable(error)
+#[async_trait]
+impl TokenSource for PodToken {
+    async fn token(&self) -> Result<String, BootstrapError> {
+        self.0.clone().ok_or_else(|| BootstrapError::Source {
+            what: "the pod's token".to_owned(),
+            why: "it was used and let go".to_owned(),
+        })
     }
 }

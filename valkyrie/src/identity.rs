@@ -24,6 +24,8 @@ pub use rustls::pki_types::CertificateDer;
 pub use spiffe::{SpiffeId, TrustDomain};
 #[cfg(feature = "identity")]
 pub(crate) use verify::Leaf;
+#[cfg(feature = "spiffe")]
+pub(crate) use verify::certificates;
 #[cfg(feature = "identity")]
 pub use {
     authority::Authority, authority::ResetSecret, bundle::TrustBundle, clock::Clock,

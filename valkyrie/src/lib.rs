@@ -6,6 +6,8 @@
 #[cfg(feature = "net")]
 pub mod adapter;
 pub mod append;
+#[cfg(feature = "net")]
+pub mod bootstrap;
 #[cfg(feature = "capability")]
 pub mod capability;
 pub mod chunks;

@@ -5,9 +5,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use prost::Message;
-use runner_messages::{
-    IssueReply, IssueRequest, JobKey, JobResult, LogOpen, Progress, RenewRequest, method,
-};
+use runner_messages::{JobKey, JobResult, LogOpen, Progress, method};
+use valkyrie::bootstrap::{IssueReply, IssueRequest, RenewRequest};
 use valkyrie::endpoint::{CallContext, CallError, Class, Code, Handler, Method, Peer};
 
 use crate::world::{Agent, World, agent_id, id, key, offer, progress, result, soon};

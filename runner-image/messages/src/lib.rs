@@ -3,13 +3,11 @@
 //!
 //! Field numbers are the contract: a removed field's number stays reserved in a comment.
 
-mod identity;
 mod job;
 mod log;
 pub mod method;
 pub mod termination;
 
-pub use identity::{IssueReply, IssueRequest, RenewRequest};
 pub use job::{
     CancelReason, CancelRequest, EnvEntry, EnvSource, JobKey, JobResult, Offer, OfferReply,
     Outcome, Progress, StepOutput, StepPhase, StepReport, StepSpec,

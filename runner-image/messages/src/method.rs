@@ -1,9 +1,9 @@
 //! The numbers of the methods.
 //! Must not change a number: new methods get new ones.
 
-/// Anonymous agent -> hub: [`crate::IssueRequest`] -> [`crate::IssueReply`].
+/// Anonymous agent -> hub: `IssueRequest` -> `IssueReply` of `valkyrie::bootstrap`.
 pub const IDENTITY_ISSUE: u32 = 1;
-/// Agent -> hub: [`crate::RenewRequest`] -> [`crate::IssueReply`].
+/// Agent -> hub: `RenewRequest` -> `IssueReply` of `valkyrie::bootstrap`.
 pub const IDENTITY_RENEW: u32 = 2;
 /// Hub -> agent: [`crate::Offer`] -> [`crate::OfferReply`].
 pub const JOB_OFFER: u32 = 16;

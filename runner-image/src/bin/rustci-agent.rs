@@ -176,7 +176,14 @@ async fn run_job(job: &JobArguments) -> anyhow::Result<JobEnd> {
     let patience = Duration::from_secs(job.connect_seconds);
     let identity = async {
         let token = carrier::fetch(&job.socket, patience).await?;
-        anyhow::Ok(identity::bootstrap_over(&ways, &hub, &token, patience).await?)
+        let issued = identity::bootstrap_over(&ways, &hub, &token, patience).await;
+        issued.map_err(|error| {
+            let who = match error.is_final() {
+                true => "the hub refuses this agent",
+                false => "the hub gave no certificate in time",
+            };
+            anyhow::Error::new(error).context(who)
+        })
     };
     let store = tokio::select! {
         store = identity => store?,

@@ -12,8 +12,9 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use prost::Message;
-use runner_messages::{IssueReply, IssueRequest, Offer, RenewRequest, method};
+use runner_messages::{Offer, method};
 use tokio::process::{Child, Command};
+use valkyrie::bootstrap::{IssueReply, IssueRequest, RenewRequest};
 use valkyrie::endpoint::{
     CallContext, CallError, Code, Handler, Method, Peer, Rx, Server, ServerBuilder, Session,
     TransportKind, Tx,

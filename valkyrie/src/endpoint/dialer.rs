@@ -156,6 +156,13 @@ impl DialerBuilder {
         self
     }
 
+    /// Shows and trusts this instead.
+    #[must_use]
+    pub fn identity(mut self, identity: IdentityStore) -> Self {
+        self.identity = identity;
+        self
+    }
+
     /// Counts into these counters.
     #[must_use]
     pub fn metrics(mut self, metrics: Arc<Metrics>) -> Self {

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, TrustAnchor};
 
@@ -22,27 +24,29 @@ impl TrustBundle {
     /// # Errors
     /// When the text holds no certificate or one that cannot be a root.
     pub fn from_pem(trust_domain: TrustDomain, pem: &str) -> Result<Self, IdentityError> {
-        let bad = |why: String| IdentityError::Pem {
-            what: "the trust bundle",
-            why,
-        };
-        let mut anchors = Vec::new();
-        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-            let certificate = certificate.map_err(|error| bad(error.to_string()))?;
-            if !verify::parse(&certificate)?.is_ca() {
-                return Err(bad("it holds a certificate that is no authority".to_owned()));
-            }
-            let anchor = webpki::anchor_from_trusted_cert(&certificate)
-                .map_err(|error| bad(error.to_string()))?;
-            anchors.push(anchor.to_owned());
-        }
-        if anchors.is_empty() {
-            return Err(bad("it holds no certificate".to_owned()));
-        }
+        let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+        let roots = roots.map_err(|error| bad(error.to_string()))?;
         Ok(Self {
             trust_domain,
             pem: pem.into(),
-            anchors: anchors.into(),
+            anchors: anchors(&roots)?,
+        })
+    }
+
+    /// The same from DER.
+    ///
+    /// # Errors
+    /// As [`TrustBundle::from_pem`].
+    pub fn from_der(
+        trust_domain: TrustDomain,
+        roots: &[CertificateDer<'_>],
+    ) -> Result<Self, IdentityError> {
+        let anchors = anchors(roots)?;
+        let pem: String = roots.iter().map(|root| to_pem(root)).collect();
+        Ok(Self {
+            trust_domain,
+            pem: pem.into(),
+            anchors,
         })
     }
 
@@ -68,6 +72,37 @@ impl TrustBundle {
     pub(super) fn anchors(&self) -> &[TrustAnchor<'static>] {
         &self.anchors
     }
+}
+
+fn bad(why: String) -> IdentityError {
+    IdentityError::Pem {
+        what: "the trust bundle",
+        why,
+    }
+}
+
+fn anchors(roots: &[CertificateDer<'_>]) -> Result<Arc<[TrustAnchor<'static>]>, IdentityError> {
+    if roots.is_empty() {
+        return Err(bad("it holds no certificate".to_owned()));
+    }
+    let anchor = |root: &CertificateDer<'_>| {
+        if !verify::parse(root)?.is_ca() {
+            return Err(bad("it holds a certificate that is no authority".to_owned()));
+        }
+        let anchor = webpki::anchor_from_trusted_cert(root);
+        Ok(anchor.map_err(|error| bad(error.to_string()))?.to_owned())
+    };
+    roots.iter().map(anchor).collect()
+}
+
+fn to_pem(certificate: &CertificateDer<'_>) -> String {
+    let text = STANDARD.encode(certificate);
+    let lines: String = text
+        .as_bytes()
+        .chunks(64)
+        .flat_map(|line| line.iter().map(|byte| char::from(*byte)).chain(['\n']))
+        .collect();
+    format!("-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n")
 }
 
 impl std::fmt::Debug for TrustBundle {

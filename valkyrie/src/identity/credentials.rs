@@ -9,8 +9,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
 use super::authority::{crypto, new_key};
-use super::verify::{Leaf, read_leaf};
-use super::{IdentityError, KeyPrint, Serial, SpiffeId};
+use super::verify::{self, Leaf, Usage, read_leaf};
+use super::{IdentityError, KeyPrint, Serial, SpiffeId, TrustBundle};
 
 /// A fresh key and the request for its certificate.
 pub struct KeyRequest {
@@ -84,6 +84,19 @@ impl Credentials {
             leaf,
             certified: Arc::new(certified),
         })
+    }
+
+    /// Whether peers with this bundle would believe them now.
+    ///
+    /// # Errors
+    /// When they would not, with the reason.
+    pub fn check(&self, bundle: &TrustBundle, now: SystemTime) -> Result<(), IdentityError> {
+        let (leaf, intermediates) = self
+            .certified
+            .cert
+            .split_first()
+            .ok_or_else(|| IdentityError::Certificate("the chain is empty".to_owned()))?;
+        verify::chain(bundle, leaf, intermediates, now, Usage::Client).map(drop)
     }
 
     /// Whom they name.

@@ -122,6 +122,20 @@ pub(crate) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'
     }
 }
 
+/// Certificates in DER, one after the other.
+#[cfg(feature = "spiffe")]
+pub(crate) fn certificates(mut der: &[u8]) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let mut found = Vec::new();
+    while !der.is_empty() {
+        let (rest, _) = X509Certificate::from_der(der)
+            .map_err(|_| IdentityError::Certificate("it is not X.509".to_owned()))?;
+        let (first, rest) = der.split_at(der.len() - rest.len());
+        found.push(CertificateDer::from(first.to_vec()));
+        der = rest;
+    }
+    Ok(found)
+}
+
 pub(crate) fn system_time(timestamp: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(timestamp).unwrap_or(0))
 }

@@ -1,11 +1,11 @@
-//! How an agent gets its certificate.
+//! How a certificate is asked for and given: protobuf, the tags are the contract.
 //! Must not hold keys: a private key never leaves its owner.
 
-/// Asks for a first certificate.
+/// Asks for a first certificate, over a connection without one.
 #[derive(Clone, Eq, PartialEq, prost::Message)]
 #[prost(skip_debug)]
 pub struct IssueRequest {
-    /// The pod's projected service-account token.
+    /// What proves who asks: a service-account token or a join token.
     #[prost(string, tag = "1")]
     pub token: String,
     /// Certificate signing request, DER.
@@ -24,7 +24,7 @@ impl std::fmt::Debug for IssueRequest {
     }
 }
 
-/// Asks for the next certificate, over a session with the current one.
+/// Asks for the next certificate, over a connection with the current one.
 #[derive(Clone, Eq, PartialEq, prost::Message)]
 pub struct RenewRequest {
     /// Certificate signing request, DER.
@@ -38,7 +38,7 @@ pub struct IssueReply {
     /// The certificate and its intermediates, DER, leaf first.
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub chain_der: Vec<Vec<u8>>,
-    /// Roots to trust from now on, PEM.
+    /// Roots to trust from now on, PEM; empty keeps the present ones.
     #[prost(string, tag = "2")]
     pub bundle_pem: String,
 }
