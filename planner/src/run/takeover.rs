@@ -76,6 +76,8 @@ pub fn take_over(
     let chosen = Choice {
         pipeline: retrial.pipeline,
         before: &snapshot.spec,
+        uses_same: snapshot.spec.step_templates == retrial.pipeline.spec.step_templates
+            && digests(&snapshot.used) == digests(&retrial.pipeline.used),
         retry,
         from,
     };
@@ -124,11 +126,6 @@ fn refuse_differences(
             .map(|param| (param.name.clone(), json(&param.value)))
             .collect()
     };
-    let digests = |used: &[UsedPipeline]| -> serde_json::Map<_, _> {
-        let used = used.iter();
-        used.map(|one| (one.pipeline.clone(), json(&one.digest)))
-            .collect()
-    };
     let differs = [
         (
             "pipelineRef",
@@ -164,6 +161,13 @@ fn refuse_differences(
     }
 }
 
+/// What is used, by the digest of what it says.
+fn digests(used: &[UsedPipeline]) -> serde_json::Map<String, serde_json::Value> {
+    let used = used.iter();
+    used.map(|one| (one.pipeline.clone(), json(&one.digest)))
+        .collect()
+}
+
 fn json(value: &impl Serialize) -> serde_json::Value {
     serde_json::to_value(value).expect("a spec has string keys only")
 }
@@ -173,6 +177,8 @@ struct Choice<'a> {
     pipeline: &'a ValidPipeline,
     /// The spec that the ended run had.
     before: &'a PipelineSpec,
+    /// What jobs and steps use that are written elsewhere is what it was.
+    uses_same: bool,
     retry: &'a RetryOf,
     from: Option<usize>,
 }
@@ -191,8 +197,9 @@ impl Choice<'_> {
         let mut is_whole = vec![false; self.pipeline.spec.jobs.len()];
         let mut entries = Vec::new();
         for &job in graph.order() {
-            let spec = &self.pipeline.jobs[job].spec;
-            let is_same = before.get(spec.name.as_str()).is_some_and(|b| **b == *spec);
+            let spec = &self.pipeline.spec.jobs[job];
+            let is_written_same = before.get(spec.name.as_str()).is_some_and(|b| **b == *spec);
+            let is_same = is_written_same && (self.uses_same || !uses_others(spec));
             let after_kept = graph.needs(job).iter().all(|need| is_whole[*need]);
             let group = groups
                 .get(spec.name.as_str())
@@ -214,6 +221,11 @@ impl Choice<'_> {
     fn is_well(&self, entry: &JobStatus) -> bool {
         has_succeeded(entry) || (entry.state == JobState::Skipped && !self.retry.force)
     }
+}
+
+/// True when a job, or a step of it, is written elsewhere.
+fn uses_others(job: &Job) -> bool {
+    job.uses.is_some() || job.steps.iter().any(|step| step.uses.is_some())
 }
 
 /// The entry of a job that another run has done. Its place belongs to that run.

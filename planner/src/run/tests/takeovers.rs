@@ -219,6 +219,32 @@ fn a_forced_retry_runs_again_what_is_written_differently_now() {
     assert_eq!(world.job("docs").state, JobState::Starting);
 }
 
+#[test]
+fn a_job_of_a_template_is_taken_over_unless_the_template_is_written_differently_now() {
+    let mut jobs = vec![job("test", &[]), job("pack", &["test"])];
+    let uses = serde_json::json!({"name": "all", "uses": {"template": "unit"}});
+    jobs[0].steps = vec![serde_json::from_value(uses).unwrap()];
+    let mut spec = pipeline(jobs, vec![]);
+    let step = serde_json::json!({"name": "main", "run": "true"});
+    let template = serde_json::json!({"name": "unit", "steps": [step]});
+    spec.step_templates = vec![serde_json::from_value(template).unwrap()];
+    let mut world = World::new(spec);
+    world.turn();
+    world.run_job("test");
+    world.accept("pack");
+    world.turn();
+    world.fail("pack", 1);
+    world.turn();
+    let mut same = again(&world, |retry| retry.failed = true);
+    same.turn();
+    assert_eq!(same.job("test").state, JobState::Succeeded);
+    let mut other = again(&world, |retry| (retry.failed, retry.force) = (true, true));
+    let spec = other.run.spec.pipeline_spec.as_mut().unwrap();
+    spec.step_templates[0].steps[0].run = "false".to_owned();
+    other.turn();
+    assert_eq!(other.job("test").state, JobState::Starting);
+}
+
 /// The message with which a run is refused.
 fn refusal(world: &mut World) -> String {
     let plan = world.turn();
