@@ -217,6 +217,17 @@ impl Connection {
         }
     }
 
+    /// The round trip, where the transport itself measures it.
+    pub(crate) fn round_trip(&self) -> Option<std::time::Duration> {
+        match self {
+            #[cfg(feature = "quic")]
+            Connection::Quic(quic) => Some(quic.rtt()),
+            #[cfg(feature = "tcp")]
+            Connection::Mux(_) => None,
+            Connection::Memory(_) => None,
+        }
+    }
+
     /// Returns when the connection has ended.
     pub(crate) async fn closed(&self) -> Ended {
         match self {

@@ -25,6 +25,8 @@ mod proxy;
 mod relay;
 #[path = "sessions/service.rs"]
 mod service;
+#[path = "sessions/successors.rs"]
+mod successors;
 #[path = "sessions/ways.rs"]
 mod ways;
 #[path = "sessions/world.rs"]

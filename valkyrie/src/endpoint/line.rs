@@ -5,12 +5,12 @@ mod control;
 mod incoming;
 mod outgoing;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc, watch};
 
 use super::conduct::Conduct;
 use super::governor::Governor;
@@ -57,17 +57,24 @@ pub(super) struct Line {
     pub(super) notices: [AsyncMutex<Option<NoticeStream>>; Class::ALL.len()],
     /// Streams of the peer that carry notices.
     noticing: watch::Sender<usize>,
-    /// Told when the peer announces its end.
-    announced: Notify,
+    /// Whether the peer has announced its end.
+    announced: watch::Sender<bool>,
     drain: Mutex<Drain>,
     /// Whether nothing may start because another connection is about to take over.
     held: AtomicBool,
-    /// Calls and streams that are open, in both directions.
+    /// Calls and streams that are open, in both directions. Told is only who asked for it, see
+    /// `resting` and `awaited`: most changes concern nobody.
     open: watch::Sender<usize>,
+    /// Whether the control stream takes the connection for quiet and is to hear when it is not.
+    resting: AtomicBool,
+    /// How many wait until nothing is open.
+    awaited: AtomicUsize,
     /// Bytes of received call bodies that may still be held.
     budget: Arc<Semaphore>,
     /// Orders to the control stream; when full the connection is drained already.
     orders: mpsc::Sender<control::Order>,
+    /// How long a peer may take to go elsewhere.
+    hello: Duration,
     /// Whether the peer may open duplex streams.
     duplex: bool,
     /// Streams of the peer that are served at once; further ones wait, so the peer waits.
@@ -99,7 +106,19 @@ impl Drop for Open {
         if let Some(traffic) = self.traffic() {
             traffic.open.add(-1);
         }
-        self.line.open.send_modify(|open| *open -= 1);
+        self.line.open.send_if_modified(|open| {
+            *open -= 1;
+            *open == 0 && self.line.awaited.load(Ordering::SeqCst) > 0
+        });
+    }
+}
+
+/// Somebody waits until nothing is open.
+struct Awaiting<'a>(&'a Line);
+
+impl Drop for Awaiting<'_> {
+    fn drop(&mut self) {
+        self.0.awaited.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -125,12 +144,15 @@ impl Line {
             conduct,
             notices: Default::default(),
             noticing: watch::Sender::new(0),
-            announced: Notify::new(),
+            announced: watch::Sender::new(false),
             drain: Mutex::default(),
             held: AtomicBool::new(false),
             open: watch::Sender::new(0),
+            resting: AtomicBool::new(false),
+            awaited: AtomicUsize::new(0),
             budget: Arc::new(Semaphore::new(limits.body_budget)),
             orders,
+            hello: limits.hello,
             duplex,
             streams: limits.streams as usize,
         };
@@ -154,6 +176,8 @@ impl Line {
 
     /// Returns when no call or stream is open.
     pub(super) async fn quiet(&self) {
+        self.awaited.fetch_add(1, Ordering::SeqCst);
+        let _awaiting = Awaiting(self);
         // An error would mean that the sender is gone, which `self` holds.
         let _ = self.open.subscribe().wait_for(|open| *open == 0).await;
     }
@@ -164,7 +188,7 @@ impl Line {
         loop {
             tokio::select! {
                 _ = self.closed() => return,
-                () = self.quiet() => {}
+                () = self.settled() => {}
             }
             tokio::time::sleep(LINGER).await;
             if *self.open.borrow() == 0 {
@@ -175,14 +199,43 @@ impl Line {
         self.close(CloseCode::Replaced, reason);
     }
 
+    /// Returns when no call or stream is open, and all notices of both sides have come.
+    async fn settled(&self) {
+        self.quiet().await;
+        self.end_notices().await;
+        // Told of the end, the peer ends its notices too.
+        let _ = self.noticing.subscribe().wait_for(|open| *open == 0).await;
+    }
+
+    /// Returns when the peer has announced its end, with where it said to go instead.
+    pub(super) async fn going(&self) -> Option<String> {
+        // An error would mean that the sender is gone, which `self` holds.
+        let _ = self.announced.subscribe().wait_for(|going| *going).await;
+        self.successor()
+    }
+
     /// Where the peer said to go instead, once it has announced its end.
     pub(super) fn successor(&self) -> Option<String> {
         self.drain.lock().successor().map(str::to_owned)
     }
 
+    /// Whether calls or streams are open. When not, `open` tells of the next one that is.
+    fn is_busy(&self) -> bool {
+        let busy = || *self.open.borrow() > 0;
+        if busy() {
+            return true;
+        }
+        self.resting.store(true, Ordering::SeqCst);
+        // One that opened in between has told nobody.
+        busy()
+    }
+
     /// Counts a call or stream as open; one without a class only holds up the end.
     pub(super) fn opened(self: &Arc<Self>, class: Option<Class>) -> Open {
-        self.open.send_modify(|open| *open += 1);
+        self.open.send_if_modified(|open| {
+            *open += 1;
+            self.resting.swap(false, Ordering::SeqCst)
+        });
         let open = Open {
             line: self.clone(),
             class: OnceLock::new(),
@@ -213,10 +266,11 @@ impl Line {
         // A full queue means that the peer has been told already.
         let _ = self.orders.try_send(control::Order::Goaway(goaway));
         let ending = async {
-            self.quiet().await;
-            self.end_notices().await;
-            // Told of the end, the peer ends its notices too: then all of them have come.
-            let _ = self.noticing.subscribe().wait_for(|open| *open == 0).await;
+            self.settled().await;
+            if !successor.is_empty() {
+                // The peer goes there before this connection ends, and ends it then.
+                let _ = tokio::time::timeout(self.hello, self.closed()).await;
+            }
         };
         let _ = tokio::time::timeout(within, ending).await;
     }

@@ -277,8 +277,13 @@ async fn a_call_waits_for_the_link_no_longer_than_its_deadline() {
 
 #[tokio::test]
 async fn a_server_that_hands_over_names_its_successor_while_running_calls_end() {
-    for kind in TransportKind::ALL {
-        let mut world = World::new(kind, Limits::default()).await;
+    // Nobody can go there, so the server waits for nobody for long.
+    let limits = Limits {
+        hello: Duration::from_secs(1),
+        ..Limits::default()
+    };
+    for kind in [TransportKind::Memory, TransportKind::Tcp] {
+        let mut world = World::new(kind, limits.clone()).await;
         let session = world.dial("a").await;
         let running = {
             let session = session.clone();

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use super::DialerBuilder;
 use super::paths::Place;
 use super::race::{Won, race};
-use super::target::{Connector, refusal};
+use super::target::{Connector, Target, refusal};
 use crate::endpoint::frames::Flow;
 use crate::endpoint::line::{ControlStream, Heard, Line, Order, Side};
 use crate::endpoint::session::{Handles, Link, Peer, Session, Shared};
@@ -47,6 +47,10 @@ pub(super) struct Driver {
     place: Place,
     pub(super) backoff: Backoff,
     ticket: Option<Ticket>,
+    /// The targets that were configured; those in the settings are tried at the moment.
+    home: Vec<Target>,
+    /// Those of a successor that a server has named, tried first while they work.
+    away: Option<Vec<Target>>,
 }
 
 /// Which targets an attempt may use.
@@ -67,6 +71,8 @@ impl Driver {
             place: Place::of(&settings.targets),
             backoff: Backoff::new(first, largest),
             ticket: None,
+            home: settings.targets.clone(),
+            away: None,
             settings,
         }
     }
@@ -381,7 +387,8 @@ impl Driver {
             return None;
         };
         let mut asked = None;
-        loop {
+        for turn in 0_u64.. {
+            self.aim(turn);
             let wait = self.backoff.next(rand::random(), asked);
             let attempted = tokio::select! {
                 () = shared.down() => return None,
@@ -391,7 +398,10 @@ impl Driver {
                 } => attempted,
             };
             match attempted {
-                Ok(admitted) => return self.replace(shared, handles, admitted).await,
+                Ok(admitted) => {
+                    self.away = self.away.take().filter(|_| turn.is_multiple_of(2));
+                    return self.replace(shared, handles, admitted).await;
+                }
                 // Said for good, as it would be to a first attempt.
                 Err(error) if error.code == Code::PermissionDenied && !error.retryable => {
                     tracing::warn!(%error, "the session is over");
@@ -403,6 +413,14 @@ impl Driver {
                 }
             }
         }
+        None
+    }
+
+    /// Turns to the successor that was named, and every other time to the configured targets: a
+    /// hint may be wrong.
+    fn aim(&mut self, turn: u64) {
+        let away = self.away.as_ref().filter(|_| turn.is_multiple_of(2));
+        self.settings.targets = away.unwrap_or(&self.home).clone();
     }
 }
 

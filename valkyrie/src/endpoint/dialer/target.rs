@@ -50,6 +50,36 @@ impl Target {
         }
     }
 
+    /// The same way to the server that a hint names, if the hint says where that is for this kind:
+    /// addresses with commas between them, each for all kinds or after `kind=` for one.
+    pub(super) fn elsewhere(&self, hint: &str) -> Option<Target> {
+        let kind = self.kind().label();
+        let address = |own: bool| {
+            hint.split(',').map(str::trim).find_map(|part| {
+                let address = match part.split_once('=') {
+                    Some((named, address)) if own && named == kind => address,
+                    None if !own => part,
+                    _ => return None,
+                };
+                address.parse::<SocketAddr>().ok()
+            })
+        };
+        let address = address(true).or_else(|| address(false))?;
+        match self {
+            #[cfg(feature = "quic")]
+            Target::Quic(_) => Some(Target::Quic(address)),
+            #[cfg(feature = "tcp")]
+            Target::Tcp(_) => Some(Target::Tcp(address)),
+            #[cfg(feature = "ws")]
+            Target::WebSocket { proxy, .. } => Some(Target::WebSocket {
+                server: address,
+                proxy: *proxy,
+            }),
+            // Another hub cannot be named; the next server of this one is found by dialing again.
+            Target::Memory(..) => None,
+        }
+    }
+
     /// The address of the first hop, if it has one.
     pub(super) fn address(&self) -> Option<SocketAddr> {
         match self {
@@ -238,5 +268,40 @@ pub(super) fn refusal(ended: &Ended) -> CallError {
             ..
         } => denied("the server denies this peer"),
         other => CallError::unavailable(other.to_string()),
+    }
+}
+
+#[cfg(all(test, feature = "ws"))]
+mod tests {
+    use super::*;
+
+    fn address(port: u16) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, 1], port))
+    }
+
+    #[test]
+    fn a_hint_names_an_address_for_all_kinds_or_one_for_each() {
+        let quic = Target::Quic(address(1));
+        let proxied = Target::WebSocket {
+            server: address(1),
+            proxy: Some(address(9)),
+        };
+        let shown = |target: &Target, hint| target.elsewhere(hint).map(|t| format!("{t:?}"));
+        let to = |text: &str| Some(text.to_owned());
+        assert_eq!(shown(&quic, "10.0.0.1:2"), to("quic 10.0.0.1:2"));
+        let both = "10.0.0.1:2, quic=10.0.0.1:3,tcp=[::1]:4";
+        assert_eq!(shown(&quic, both), to("quic 10.0.0.1:3"));
+        assert_eq!(shown(&Target::Tcp(address(1)), both), to("tcp [::1]:4"));
+        let Some(Target::WebSocket { server, proxy }) = proxied.elsewhere(both) else {
+            panic!("the kind stays")
+        };
+        assert_eq!(
+            (server, proxy),
+            (address(2), Some(address(9))),
+            "behind the same proxy"
+        );
+        for hint in ["", "other:4433", "tcp=10.0.0.1:2", "quic=", "10.0.0.1"] {
+            assert_eq!(shown(&quic, hint), None, "{hint:?}");
+        }
     }
 }

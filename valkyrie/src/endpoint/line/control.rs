@@ -16,7 +16,7 @@ use crate::session::Health;
 use crate::session::liveness::{Intervals, Liveness};
 use crate::transport::{Ended, RecvHalf, SendHalf, StreamError};
 use crate::wire::message::{Framed, Goaway, Progress};
-use crate::wire::{Caps, CloseCode, Frame, FrameType, WireError};
+use crate::wire::{Caps, Class, CloseCode, Frame, FrameType, WireError};
 
 /// What the control stream is told to do.
 pub(in crate::endpoint) enum Order {
@@ -36,6 +36,8 @@ pub(in crate::endpoint) struct ControlStream {
     send: SendHalf,
     reader: FrameReader,
     patience: Duration,
+    /// The last ping that was not answered, and when it left.
+    asked: Option<(Bytes, Instant)>,
 }
 
 impl ControlStream {
@@ -49,6 +51,7 @@ impl ControlStream {
             send,
             reader: FrameReader::new(recv, caps, heard),
             patience: Duration::MAX,
+            asked: None,
         }
     }
 
@@ -88,7 +91,8 @@ impl ControlStream {
         let mut open = line.open.subscribe();
         loop {
             liveness.heard(line.heard.at());
-            liveness.set_busy(*open.borrow_and_update() > 0, now());
+            open.mark_unchanged();
+            liveness.set_busy(line.is_busy(), now());
             let pulse = liveness.poll(now());
             if pulse.health != known {
                 known = pulse.health;
@@ -102,6 +106,7 @@ impl ControlStream {
             if pulse.ping {
                 nonce += 1;
                 let payload = Bytes::copy_from_slice(&nonce.to_be_bytes());
+                self.asked = Some((payload.clone(), now()));
                 if self
                     .write(&Frame {
                         kind: FrameType::Ping,
@@ -148,17 +153,28 @@ impl ControlStream {
         line.conduct.control_frame()?;
         match frame.kind {
             FrameType::Ping if frame.payload.len() == 8 => {
+                // This side asks nothing, so it takes what the transport knows.
+                if let Some(round_trip) = line.connection.round_trip() {
+                    line.traffic(Class::Control).round_trip.observe(round_trip);
+                }
                 self.write(&Frame {
                     kind: FrameType::Pong,
                     payload: frame.payload,
                 })
                 .await
             }
-            FrameType::Pong => Ok(()),
+            FrameType::Pong => {
+                let asked = self.asked.take_if(|(payload, _)| *payload == frame.payload);
+                if let Some((_, left)) = asked {
+                    let round_trip = &line.traffic(Class::Control).round_trip;
+                    round_trip.observe(now().saturating_duration_since(left));
+                }
+                Ok(())
+            }
             FrameType::Goaway => {
                 let goaway = Goaway::from_frame(frame)?;
                 line.drain.lock().announced(goaway);
-                line.announced.notify_one();
+                line.announced.send_replace(true);
                 // Wakes those who wait for a line that may start something.
                 line.open.send_modify(|_| ());
                 Ok(())

@@ -36,8 +36,15 @@ impl Line {
         session: impl Fn() -> Option<Session>,
     ) {
         let mut tasks = tokio::task::JoinSet::new();
+        let (mut announced, mut leaving) = (self.announced.subscribe(), false);
+        let going = announced.wait_for(|going| *going);
+        tokio::pin!(going);
         loop {
+            // Those that have ended are counted out here and not when they end, since that would
+            // wake this task once more for each.
+            while tasks.try_join_next().is_some() {}
             tokio::select! {
+                biased;
                 accepted = self.connection.accept(), if tasks.len() < self.streams => {
                     let Ok((send, recv)) = accepted else { break };
                     let Some(session) = session() else { break };
@@ -48,8 +55,9 @@ impl Line {
                     };
                     tasks.spawn(incoming.serve(send, recv));
                 }
-                Some(_) = tasks.join_next() => {}
-                () = self.announced.notified() => {
+                Some(_) = tasks.join_next(), if tasks.len() >= self.streams => {}
+                _ = &mut going, if !leaving => {
+                    leaving = true;
                     let line = self.clone();
                     tasks.spawn(async move { line.end_notices().await });
                 }
@@ -172,6 +180,7 @@ impl Incoming {
         let call = self.handler.call(context, Method(head.method), body);
         let call = current::within(trace, call);
         let reply = tokio::select! {
+            biased;
             reply = call => reply.map_err(Flow::Failed)?,
             // The caller gave up, or the connection broke: the call's future is dropped.
             stopped = send.stopped() => {

@@ -1,14 +1,15 @@
-//! Newer connections made while the one before is well: by a better way, or by a newer certificate.
+//! Newer connections made while the one before is well: by a better way, by a newer certificate, or
+//! to the successor of a server that goes away.
 //! Must not break what is open on the one before.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Carried, Choice, Driver, Serving};
-use crate::endpoint::CallError;
 use crate::endpoint::line::Line;
 use crate::endpoint::session::{Handles, Peer, Shared};
 use crate::endpoint::tenure::Tenure;
+use crate::endpoint::{CallError, Target};
 use crate::identity::SpiffeId;
 use crate::wire::CloseCode;
 
@@ -21,6 +22,14 @@ pub(super) struct Newer {
 }
 
 impl Newer {
+    /// One beside which the one before ends what is open on it.
+    fn beside(carried: Carried, before: Option<Arc<Line>>) -> Self {
+        Self {
+            carried: Some(Box::new(carried)),
+            before,
+        }
+    }
+
     /// One in whose favour the one before is given up.
     fn instead(carried: Option<Carried>) -> Self {
         Self {
@@ -35,7 +44,8 @@ impl Driver {
     ///
     /// A way that is preferred to this one is taken when it is open again and nothing is open on
     /// the line: what is would break. Before a certificate ends, a connection by the certificates
-    /// of the moment is made beside, and what is open goes on where it is.
+    /// of the moment is made beside, and what is open goes on where it is; so it does when the
+    /// server goes away and names a successor.
     pub(super) async fn newer(
         &mut self,
         shared: &Arc<Shared>,
@@ -62,19 +72,28 @@ impl Driver {
                 tenure.rotation(jitter).await;
                 tokio::time::sleep(pause).await;
             };
-            let rotates = tokio::select! {
-                () = better => false,
-                () = rotation => true,
+            let hinted = async {
+                let targets = self.elsewhere(line).await;
+                tokio::time::sleep(pause).await;
+                targets
             };
-            let tried = match rotates {
-                true => self.rotate(shared, handles, line, &server).await,
-                false => self.better(shared, handles, line, index, &server).await,
+            let reason = tokio::select! {
+                () = better => Reason::Better,
+                () = rotation => Reason::Rotation,
+                targets = hinted => Reason::Successor(targets),
+            };
+            tracing::debug!(?reason, "a newer connection is tried");
+            let waits = !matches!(reason, Reason::Better);
+            let tried = match reason {
+                Reason::Rotation => self.rotate(shared, handles, line, &server).await,
+                Reason::Better => self.better(shared, handles, line, index, &server).await,
+                Reason::Successor(targets) => self.go_over(shared, handles, targets, &server).await,
             };
             match tried {
                 Ok(newer) => return newer,
-                Err(error) => tracing::debug!(%error, rotates, "no newer connection yet"),
+                Err(error) => tracing::debug!(%error, "no newer connection yet"),
             }
-            if rotates {
+            if waits {
                 pause = self.backoff.next(rand::random(), None);
             }
         }
@@ -112,11 +131,51 @@ impl Driver {
             return Ok(Newer::instead(None));
         };
         self.settings.metrics.rotations.add(u64::from(resumed));
-        Ok(Newer {
-            carried: Some(Box::new(carried)),
-            before,
-        })
+        Ok(Newer::beside(carried, before))
     }
+
+    /// Returns when the server goes away and has named a successor that these targets can reach.
+    async fn elsewhere(&self, line: &Line) -> Vec<Target> {
+        let hint = line.going().await.unwrap_or_default();
+        let targets = self.home.iter();
+        let targets: Vec<_> = targets
+            .filter_map(|target| target.elsewhere(&hint))
+            .collect();
+        if targets.is_empty() {
+            // Nothing to do but to dial again when this connection has ended.
+            std::future::pending().await
+        }
+        targets
+    }
+
+    /// Connects to a successor, who must prove the same id. What is open goes on where it is.
+    async fn go_over(
+        &mut self,
+        shared: &Arc<Shared>,
+        handles: &Handles,
+        targets: Vec<Target>,
+        server: &SpiffeId,
+    ) -> Result<Newer, CallError> {
+        // Kept when this fails or the server ends first: then it is tried again.
+        self.away = Some(targets);
+        self.aim(0);
+        let admitted = self.attempt(Some(server), Choice::Any).await?;
+        let Some(session) = handles.session() else {
+            return Ok(Newer::instead(None));
+        };
+        match self.take_up(shared, &session, admitted).await {
+            Ok((carried, before)) => Ok(Newer::beside(carried, before)),
+            Err(_) => Ok(Newer::instead(None)),
+        }
+    }
+}
+
+/// Why a newer connection is made.
+#[derive(Debug)]
+enum Reason {
+    Better,
+    Rotation,
+    Successor(Vec<Target>),
 }
 
 /// Lets a connection that was replaced end what is open on it, as long as its session and its
