@@ -173,6 +173,12 @@ pub struct Step {
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub with: Vec<InputValue>,
+    /// Container image of this step; the job's by default. It runs in a second container of the
+    /// job's pod, one for each image, in the same workdir: `image: "docker.io/library/python:3.13"`.
+    /// Local runs ignore it. `${{ }}` expressions in it are evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
     /// Environment of this step; wins over the job's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::ResourceExt;
 use kube::api::PostParams;
 use prost::Message;
+use runner::annex::Annexes;
 use runner::environment::Environment;
 use runner::identity::{HubPlace, bootstrap};
 use runner::{AgentConfig, JobEnd};
@@ -105,5 +106,5 @@ pub async fn run(namespace: &TestNamespace, pod: &Pod) -> Result<JobEnd> {
     let folder = |name: &str| place.path().join(name);
     let config = AgentConfig::new(folder("work"), folder("state"), Environment::new(variables));
     let (_running, stop) = watch::channel(false);
-    Ok(runner::serve(dial, config, stop).await?)
+    Ok(runner::serve(dial, config, Annexes::default(), stop).await?)
 }

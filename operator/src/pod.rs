@@ -19,12 +19,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 use planner::run::PlaceSpec;
 
+use self::containers::Steps;
 use crate::settings::Delivery;
 
 /// Name of the container that carries the agent and its token.
 pub const CARRIER: &str = "carrier";
 /// Name of the container that runs the steps.
 pub const JOB: &str = "job";
+/// What the name of a container for steps with another image begins with.
+pub const ANNEX_PREFIX: &str = "image-";
 /// What the name of a service's container begins with.
 pub const SERVICE_PREFIX: &str = "service-";
 /// User of the steps when the job names none.
@@ -98,7 +101,7 @@ pub fn build_pod(place: &PlaceSpec, agent: &AgentSettings) -> Pod {
     } = &place.pod;
     let user = run_as_user.unwrap_or(DEFAULT_USER);
     let with_token = *automount_service_account_token == Some(true);
-    let steps = containers::Steps {
+    let steps = Steps {
         resources: resources.clone(),
         read_only_root: *read_only_root_filesystem == Some(true),
         root: user == 0,
@@ -109,10 +112,7 @@ pub fn build_pod(place: &PlaceSpec, agent: &AgentSettings) -> Pod {
         spec: Some(PodSpec {
             init_containers: services(place, user),
             host_aliases: services::host_aliases(&place.services),
-            containers: vec![
-                containers::carrier(agent),
-                containers::job(place, agent, steps),
-            ],
+            containers: containers(place, agent, &steps),
             volumes: Some(volumes::all(agent, with_token)),
             restart_policy: Some("Never".to_owned()),
             active_deadline_seconds: Some(seconds(place.active_deadline).max(1)),
@@ -135,6 +135,16 @@ pub fn build_pod(place: &PlaceSpec, agent: &AgentSettings) -> Pod {
         }),
         status: None,
     }
+}
+
+/// The job's container comes last: what its agent needs of the others is there when it starts.
+fn containers(place: &PlaceSpec, agent: &AgentSettings, steps: &Steps) -> Vec<Container> {
+    let images = place.step_images.iter().enumerate();
+    let annexes = images.map(|(i, image)| containers::annex(i + 1, image, agent, steps));
+    let mut all = vec![containers::carrier(agent)];
+    all.extend(annexes);
+    all.push(containers::job(place, agent, steps));
+    all
 }
 
 fn services(place: &PlaceSpec, user: i64) -> Option<Vec<Container>> {

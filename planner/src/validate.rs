@@ -180,6 +180,7 @@ pub(crate) struct ValidRaise {
 pub(crate) struct ValidStep {
     /// Its own condition, and those of the steps that use its templates.
     pub(crate) when: Vec<Condition>,
+    pub(crate) image: Option<Template>,
     pub(crate) working_dir: Option<Template>,
     pub(crate) timeout: Option<Duration>,
     /// The pipeline's, the job's and the step's variables; a later one has replaced an earlier one.

@@ -14,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use valkyrie::endpoint::{CallError, Handler, Session};
 
+use crate::annex::Annexes;
 use crate::config::AgentConfig;
 use crate::course::Course;
 use crate::desk::{Desk, DeskHandler};
@@ -61,12 +62,14 @@ pub enum AgentError {
 
 /// Runs one job: dials with the handler that takes the offer, waits for it, runs it, and returns
 /// when result and logs are acknowledged or the configured patience is over. `stop` turning
-/// `true` ends it early: the job's processes are ended and the result says so.
+/// `true` ends it early: the job's processes are ended and the result says so. Steps that name an
+/// annex run in that one of `annexes`.
 ///
 /// Dropping the future kills every process of the job.
 pub async fn serve<D, F>(
     dial: D,
     config: AgentConfig,
+    annexes: Annexes,
     mut stop: watch::Receiver<bool>,
 ) -> Result<JobEnd, AgentError>
 where
@@ -81,7 +84,8 @@ where
             dialed.map_err(AgentError::Connect)?
         }
     };
-    let served = serve_session(&session, &desk, offered, &config, stop).await;
+    let way = (&config, annexes);
+    let served = serve_session(&session, &desk, offered, way, stop).await;
     session.close("the agent has ended");
     served
 }
@@ -90,7 +94,7 @@ async fn serve_session(
     session: &Session,
     desk: &Arc<Desk>,
     offered: oneshot::Receiver<(JobKey, Offer)>,
-    config: &AgentConfig,
+    (config, annexes): (&AgentConfig, Annexes),
     mut stop: watch::Receiver<bool>,
 ) -> Result<JobEnd, AgentError> {
     let (key, offer) = tokio::select! {
@@ -103,7 +107,18 @@ async fn serve_session(
         }
     };
     let mut logs = JoinSet::new();
-    let result = run(session, desk, (&key, &offer), config, &mut stop, &mut logs).await;
+    let course = Course::new(&key, &offer);
+    let job = Job::new(config, &key, &offer, desk.stop_requests()).with_annexes(annexes);
+    let grace = grace(config, &offer);
+    let result = run(
+        session,
+        desk,
+        &key,
+        (job, course, grace),
+        &mut stop,
+        &mut logs,
+    )
+    .await;
     if let Some(path) = &config.termination_log
         && let Err(error) = leave_result(path, &result)
     {
@@ -125,13 +140,11 @@ fn leave_result(path: &Path, result: &JobResult) -> io::Result<()> {
 async fn run(
     session: &Session,
     desk: &Arc<Desk>,
-    (key, offer): (&JobKey, &Offer),
-    config: &AgentConfig,
+    key: &JobKey,
+    (job, course, grace): (Job<'_>, Course, Duration),
     stop: &mut watch::Receiver<bool>,
     logs: &mut JoinSet<Shipped>,
 ) -> JobResult {
-    let course = Course::new(key, offer);
-    let grace = grace(config, offer);
     let reports = report::progress(
         session.clone(),
         key.clone(),
@@ -139,7 +152,7 @@ async fn run(
         Arc::clone(desk),
         grace,
     );
-    let job = Job::new(config, key, offer, desk.stop_requests()).run(course, |step, log| {
+    let job = job.run(course, |step, log| {
         logs.spawn(ship(session.clone(), key.clone(), step, log));
     });
     // The job is not spawned: dropping this future drops the job, and with it its processes.

@@ -10,6 +10,7 @@ use runner_messages::{JobKey, JobResult, Offer, Outcome, StepOutput, StepPhase, 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::annex::{AnnexEnd, Annexes};
 use crate::config::AgentConfig;
 use crate::course::{Course, StepVerdict};
 use crate::log::StepLog;
@@ -37,6 +38,7 @@ pub(crate) struct Job<'a> {
     key: &'a JobKey,
     offer: &'a Offer,
     stop: watch::Receiver<Option<StopRequest>>,
+    annexes: Annexes,
     deadline: Option<Instant>,
     outputs_used: usize,
     /// When the steps that run after a cancel must have ended; none before it.
@@ -56,10 +58,17 @@ impl<'a> Job<'a> {
             key,
             offer,
             stop,
+            annexes: Annexes::default(),
             deadline: after(offer.timeout_ms),
             outputs_used: 0,
             tidy_by: None,
         }
+    }
+
+    /// The other containers in which steps may run.
+    pub(crate) fn with_annexes(mut self, annexes: Annexes) -> Self {
+        self.annexes = annexes;
+        self
     }
 
     /// Runs the steps; the first that does not succeed decides how the job ends, and after it only
@@ -92,7 +101,7 @@ impl<'a> Job<'a> {
                 course.skip(index);
             }
         }
-        place.processes.kill_job().await;
+        tokio::join!(place.processes.kill_job(), self.annexes.end());
         let ending = ending.unwrap_or_else(|| Ending {
             outcome: Outcome::Succeeded,
             message: String::new(),
@@ -156,17 +165,28 @@ impl<'a> Job<'a> {
             grace: grace(self.config, self.offer),
             drain: self.config.drain,
         };
-        let command = place.command(index, step);
-        let kills = memory::oom_kills();
         let stop = if tidying { &mut deaf } else { &mut self.stop };
-        let ended = step::run(&command, &place.processes, &mut log, limits, stop).await;
-        let starved = memory::oom_kills() > kills;
+        let AnnexEnd {
+            end: ended,
+            starved,
+            lost,
+        } = match step.annex {
+            0 => here(place, index, step, &mut log, limits, stop).await,
+            annex => {
+                let command = place.annex_command(index, step);
+                let annexes = &mut self.annexes;
+                annexes.run(annex, &command, &mut log, limits, stop).await
+            }
+        };
         let log_end = log.close();
         let own_time = own_deadline.is_some() && limits.deadline == own_deadline;
         let (mut verdict, mut ending) = self.judge(step, ended, own_time);
         if starved && verdict.phase == StepPhase::Failed {
             // The planner knows the failure by these first words.
             verdict.message = format!("out of memory: {}", verdict.message);
+        }
+        if lost {
+            verdict.message = format!("container lost: {}", verdict.message);
         }
         match self.outputs(place, index, step) {
             Ok(outputs) => course.add_outputs(outputs),
@@ -261,6 +281,25 @@ impl<'a> Job<'a> {
             message: format!("the job ran longer than {limit:?}"),
             rest: StepPhase::Skipped,
         }
+    }
+}
+
+/// Runs a step in the agent's own container.
+async fn here(
+    place: &Workplace,
+    index: u32,
+    step: &StepSpec,
+    log: &mut StepLog,
+    limits: StepLimits,
+    stop: &mut watch::Receiver<Option<StopRequest>>,
+) -> AnnexEnd {
+    let command = place.command(index, step);
+    let kills = memory::oom_kills();
+    let end = step::run(&command, &place.processes, log, limits, stop).await;
+    AnnexEnd {
+        end,
+        starved: memory::oom_kills() > kills,
+        lost: false,
     }
 }
 

@@ -4,6 +4,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod agent;
+pub mod annex;
 mod backoff;
 pub mod carrier;
 mod config;

@@ -9,6 +9,7 @@ use valkyrie::endpoint::{Dialer, MemoryHub};
 use valkyrie::identity::{IdentityStore, SpiffeId, TrustBundle};
 
 use crate::agent::{AgentError, JobEnd, serve};
+use crate::annex::Annexes;
 use crate::config::AgentConfig;
 use crate::environment::Environment;
 
@@ -43,6 +44,6 @@ impl LocalAgent {
                 .handler(handler)
                 .connect(CONNECT)
         };
-        serve(dial, config, stop).await
+        serve(dial, config, Annexes::default(), stop).await
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::mask::{Masker, Secrets};
 use crate::spool::{LogReader, LogWriter, Spool};
+use crate::step::OutputSink;
 use std::sync::Arc;
 
 /// Where the output of one step goes.
@@ -24,23 +25,23 @@ impl StepLog {
         (log, reader)
     }
 
-    /// Waits until the spool takes more. Cancel-safe.
-    pub async fn room(&mut self) {
-        self.writer.room().await;
-    }
-
-    /// Takes output, always; call [`StepLog::room`] before taking more from a process.
-    pub fn write(&mut self, output: &[u8]) {
-        self.masked.clear();
-        self.masker.push(output, &mut self.masked);
-        self.writer.append(&self.masked);
-    }
-
     /// Ends the log; returns its length.
     pub fn close(mut self) -> u64 {
         self.masked.clear();
         self.masker.finish(&mut self.masked);
         self.writer.append(&self.masked);
         self.writer.close()
+    }
+}
+
+impl OutputSink for StepLog {
+    async fn room(&mut self) {
+        self.writer.room().await;
+    }
+
+    fn write(&mut self, output: &[u8]) {
+        self.masked.clear();
+        self.masker.push(output, &mut self.masked);
+        self.writer.append(&self.masked);
     }
 }

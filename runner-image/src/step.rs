@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs::DirBuilder;
+use std::future::Future;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
@@ -17,7 +18,6 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::log::StepLog;
 use crate::process::{Processes, pid_of};
 use crate::stop::StopRequest;
 
@@ -31,6 +31,15 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests;
+
+/// Where the output of a step goes.
+pub trait OutputSink {
+    /// Waits until more can be taken from a process. Cancel-safe.
+    fn room(&mut self) -> impl Future<Output = ()>;
+
+    /// Takes output, always.
+    fn write(&mut self, bytes: &[u8]);
+}
 
 /// What one step runs.
 pub struct StepCommand {
@@ -87,6 +96,12 @@ pub enum StepError {
     /// The directory in which the step should run is not there.
     #[error("the working directory `{}` does not exist", .0.display())]
     Workdir(PathBuf),
+    /// It did not run in the other container; the text is that of the error there.
+    #[error("{0}")]
+    There(String),
+    /// The other container ended.
+    #[error("the container of its image has ended")]
+    Lost,
     /// The agent's own files or pipes.
     #[error("cannot prepare the step: {0}")]
     Setup(#[from] io::Error),
@@ -97,7 +112,7 @@ pub enum StepError {
 pub async fn run(
     command: &StepCommand,
     processes: &Processes,
-    log: &mut StepLog,
+    log: &mut impl OutputSink,
     limits: StepLimits,
     stop: &mut watch::Receiver<Option<StopRequest>>,
 ) -> Result<StepEnd, StepError> {
@@ -163,7 +178,7 @@ fn write_script(dir: &Path, script: &str) -> io::Result<PathBuf> {
 
 fn shell_problem(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => "there is no such program in the job's image".to_owned(),
+        io::ErrorKind::NotFound => "there is no such program in the image".to_owned(),
         io::ErrorKind::PermissionDenied => "it may not be executed".to_owned(),
         _ => error.to_string(),
     }
@@ -194,7 +209,7 @@ impl Running {
     async fn watch(
         mut self,
         processes: &Processes,
-        log: &mut StepLog,
+        log: &mut impl OutputSink,
         limits: StepLimits,
         stop: &mut watch::Receiver<Option<StopRequest>>,
     ) -> Result<StepEnd, StepError> {
@@ -253,7 +268,7 @@ impl Running {
 
     /// Takes what is left in the pipe, without waiting for its writers and without regard to the
     /// spool's bound, which is passed by the size of a pipe at most.
-    fn give_up_output(&mut self, log: &mut StepLog) {
+    fn give_up_output(&mut self, log: &mut impl OutputSink) {
         self.drained_by = None;
         let Some(output) = self.output.take() else {
             return;
@@ -288,7 +303,7 @@ impl Running {
 
 /// Moves what the pipe holds into the log, when the log has room; `false` at the end of the
 /// output. Cancel-safe: nothing is awaited after the bytes have left the pipe.
-async fn pump(output: Option<&pipe::Receiver>, log: &mut StepLog) -> io::Result<bool> {
+async fn pump(output: Option<&pipe::Receiver>, log: &mut impl OutputSink) -> io::Result<bool> {
     let Some(output) = output else {
         return Ok(false);
     };
@@ -307,7 +322,7 @@ async fn pump(output: Option<&pipe::Receiver>, log: &mut StepLog) -> io::Result<
 }
 
 /// The first request to stop; never returns when none can come any more.
-async fn requested(stop: &mut watch::Receiver<Option<StopRequest>>) -> StopRequest {
+pub(crate) async fn requested(stop: &mut watch::Receiver<Option<StopRequest>>) -> StopRequest {
     // The request is copied out first: what the watch lends must not live across an await.
     let request = stop.wait_for(Option::is_some).await.map(|request| *request);
     match request {
@@ -316,7 +331,7 @@ async fn requested(stop: &mut watch::Receiver<Option<StopRequest>>) -> StopReque
     }
 }
 
-async fn at(moment: Option<Instant>) {
+pub(crate) async fn at(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,

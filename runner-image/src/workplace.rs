@@ -38,11 +38,27 @@ pub(crate) enum SetupError {
     Processes(std::io::Error),
 }
 
+/// One variable that is set, or unset.
+pub(crate) type Setting = (OsString, Option<OsString>);
+
+/// What a step runs in an annex.
+pub(crate) struct AnnexCommand {
+    /// The command without its environment.
+    pub(crate) step: StepCommand,
+    /// On top of the environment of the annex's image.
+    pub(crate) env: Vec<Setting>,
+    /// `HOME` where the annex has none.
+    pub(crate) home: PathBuf,
+}
+
 /// Where and with what the steps of one job run.
 pub(crate) struct Workplace {
     workdir: PathBuf,
     state_dir: PathBuf,
-    base: Variables,
+    home: PathBuf,
+    inherited: Variables,
+    /// What every step of the job has.
+    of_job: Vec<Setting>,
     environment: Environment,
     pub(crate) secrets: Secrets,
     pub(crate) spool: Arc<Spool>,
@@ -66,12 +82,14 @@ impl Workplace {
         let home = state_dir.join("home");
         private_dir(&home)?;
         let environment = config.environment.clone();
-        let mut base = environment.base(&home);
-        base.extend(job_variables(job, &workdir));
-        set_all(&mut base, &offer.base_env, &environment);
+        let of_job = job_variables(job, &workdir).map(|(name, value)| (name, Some(value)));
+        let of_job = of_job.into_iter();
+        let of_job = of_job.chain(settings(&offer.base_env, &environment));
         Ok(Self {
+            of_job: of_job.collect(),
             workdir,
-            base,
+            inherited: environment.base(&home),
+            home,
             secrets: secrets(offer, &environment),
             spool: Spool::new(state_dir.clone(), config.spool_bytes),
             processes: Processes::new(config.ownership).map_err(SetupError::Processes)?,
@@ -89,12 +107,39 @@ impl Workplace {
         self.state_dir.join(format!("step-{index}"))
     }
 
-    /// What step `index` runs.
+    /// What step `index` runs here.
     pub(crate) fn command(&self, index: u32, step: &StepSpec) -> StepCommand {
-        let mut env = self.base.clone();
-        set_all(&mut env, &step.env, &self.environment);
-        env.insert("RUSTCI_STEP".into(), (&step.name).into());
-        env.insert("RUSTCI_OUTPUT".into(), self.output_file(index).into());
+        let mut env = self.inherited.clone();
+        for (name, value) in self.settings(index, step) {
+            match value {
+                Some(value) => drop(env.insert(name, value)),
+                None => drop(env.remove(&name)),
+            }
+        }
+        self.with_env(index, step, env.into_iter().collect())
+    }
+
+    /// What step `index` runs in an annex.
+    pub(crate) fn annex_command(&self, index: u32, step: &StepSpec) -> AnnexCommand {
+        AnnexCommand {
+            step: self.with_env(index, step, Vec::new()),
+            env: self.settings(index, step).collect(),
+            home: self.home.clone(),
+        }
+    }
+
+    /// What is set on top of the image's own variables; later ones win, and without a value a
+    /// variable is unset.
+    fn settings(&self, index: u32, step: &StepSpec) -> impl Iterator<Item = Setting> {
+        let own = [
+            ("RUSTCI_STEP".into(), Some((&step.name).into())),
+            ("RUSTCI_OUTPUT".into(), Some(self.output_file(index).into())),
+        ];
+        let of_step: Vec<Setting> = settings(&step.env, &self.environment).collect();
+        self.of_job.clone().into_iter().chain(of_step).chain(own)
+    }
+
+    fn with_env(&self, index: u32, step: &StepSpec, env: Vec<(OsString, OsString)>) -> StepCommand {
         let shell = if step.shell.is_empty() {
             DEFAULT_SHELL.map(str::to_owned).to_vec()
         } else {
@@ -106,7 +151,7 @@ impl Workplace {
             script: step.script.clone(),
             dir: self.step_dir(index),
             workdir: below(&self.workdir, &step.workdir),
-            env: env.into_iter().collect(),
+            env,
         }
     }
 }
@@ -139,20 +184,20 @@ fn job_variables(job: &JobKey, workdir: &Path) -> [(OsString, OsString); 6] {
     ]
 }
 
-/// A value with a zero byte or a name with `=` cannot be in an environment; it is left out.
-fn set_all(variables: &mut Variables, entries: &[EnvEntry], environment: &Environment) {
-    for entry in entries {
-        let name = entry.name.as_bytes();
+/// What entries set. A value with a zero byte cannot be in an environment and is left out, as is
+/// an entry whose name has `=` in it.
+fn settings<'a>(
+    entries: &'a [EnvEntry],
+    environment: &'a Environment,
+) -> impl Iterator<Item = Setting> + 'a {
+    let is_name = |name: &[u8]| !name.is_empty() && !name.contains(&b'=') && !name.contains(&0);
+    let entries = entries
+        .iter()
+        .filter(move |entry| is_name(entry.name.as_bytes()));
+    entries.map(|entry| {
         let value = value(entry, environment).filter(|value| !value.as_bytes().contains(&0));
-        match value {
-            Some(value) if !name.is_empty() && !name.contains(&b'=') && !name.contains(&0) => {
-                variables.insert((&entry.name).into(), value.to_owned());
-            }
-            _ => {
-                variables.remove(OsStr::new(&entry.name));
-            }
-        }
-    }
+        ((&entry.name).into(), value.map(OsStr::to_owned))
+    })
 }
 
 fn value<'a>(entry: &'a EnvEntry, environment: &'a Environment) -> Option<&'a OsStr> {

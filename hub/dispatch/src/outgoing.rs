@@ -51,6 +51,7 @@ fn step(step: &plan::StepOffer) -> wire::StepSpec {
         name,
         runs,
         continue_on_error,
+        annex,
         script,
         shell,
         workdir,
@@ -68,6 +69,7 @@ fn step(step: &plan::StepOffer) -> wire::StepSpec {
         run_after_failure: runs.after_failure,
         run_after_cancel: runs.after_cancel,
         continue_on_error: *continue_on_error,
+        annex: *annex,
     }
 }
 
@@ -80,12 +82,25 @@ fn env(entry: &plan::EnvEntry) -> wire::EnvEntry {
     let source = match value {
         plan::EnvValue::Literal(value) => wire::EnvSource::Value(value.clone()),
         plan::EnvValue::FromAgentEnv(name) => wire::EnvSource::FromAgentEnv(name.clone()),
+        plan::EnvValue::Parts(parts) => wire::EnvSource::Parts(wire::Parts {
+            parts: parts.iter().map(part).collect(),
+        }),
     };
     wire::EnvEntry {
         name: name.clone(),
         source: Some(source),
         secret: *secret,
     }
+}
+
+fn part(part: &AgentPart) -> wire::Part {
+    let kind = match part {
+        AgentPart::Text(text) => wire::PartKind::Text(text.clone()),
+        AgentPart::HashFiles(patterns) => wire::PartKind::HashFiles(wire::Patterns {
+            patterns: patterns.clone(),
+        }),
+    };
+    wire::Part { kind: Some(kind) }
 }
 
 /// Whole milliseconds, and never the 0 that means none.
@@ -134,6 +149,7 @@ mod tests {
                     after_cancel: false,
                 },
                 continue_on_error: true,
+                annex: 2,
                 script: "saw".to_owned(),
                 shell: vec!["sh".to_owned()],
                 workdir: "wood".to_owned(),
@@ -177,6 +193,7 @@ mod tests {
             step.continue_on_error,
         ];
         assert_eq!(flags, [false, true, false, true]);
+        assert_eq!(step.annex, 2);
     }
 
     #[test]

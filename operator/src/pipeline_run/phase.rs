@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
 };
 use planner::run::{CompanionEnd, CompanionFact, CompanionPhase, CompanionRole, PlacePhase};
 
-use crate::pod::{CARRIER, JOB, SERVICE_PREFIX};
+use crate::pod::{ANNEX_PREFIX, CARRIER, JOB, SERVICE_PREFIX};
 
 /// Waiting reasons of every container that starts as it should.
 const ORDINARY: [&str; 2] = ["ContainerCreating", "PodInitializing"];
@@ -116,20 +116,30 @@ fn not_started(status: &PodStatus, created: Timestamp) -> PlacePhase {
 pub fn companions(pod: &Pod) -> Vec<CompanionFact> {
     let created = pod.metadata.creation_timestamp.as_ref();
     let created = created.map_or(Timestamp::UNIX_EPOCH, |time| time.0);
-    let specs = pod.spec.iter().flat_map(|spec| &spec.init_containers);
+    let Some(spec) = &pod.spec else {
+        return Vec::new();
+    };
+    let specs = spec.init_containers.iter().flatten();
+    let specs = specs.chain(&spec.containers);
     let status = pod.status.clone().unwrap_or_default();
     let since = scheduled_at(&status, created);
-    let statuses = status.init_container_statuses.unwrap_or_default();
     let fact = |container: &Container| {
-        let service = container.name.strip_prefix(SERVICE_PREFIX)?;
-        let status = statuses.iter().find(|status| status.name == container.name);
-        Some(companion(service, container, status, since))
+        let service = container.name.strip_prefix(SERVICE_PREFIX);
+        let role = match service {
+            Some(name) => CompanionRole::Service(name.to_owned()),
+            None if container.name.starts_with(ANNEX_PREFIX) => CompanionRole::StepImage,
+            None => return None,
+        };
+        let lists = [&status.init_container_statuses, &status.container_statuses];
+        let mut statuses = lists.into_iter().flatten().flatten();
+        let status = statuses.find(|status| status.name == container.name);
+        Some(companion(role, container, status, since))
     };
-    specs.flatten().filter_map(fact).collect()
+    specs.filter_map(fact).collect()
 }
 
 fn companion(
-    service: &str,
+    role: CompanionRole,
     container: &Container,
     status: Option<&ContainerStatus>,
     since: Timestamp,
@@ -157,7 +167,7 @@ fn companion(
         (None, None) => CompanionPhase::Pending,
     };
     CompanionFact {
-        role: CompanionRole::Service(service.to_owned()),
+        role,
         image: container.image.clone().unwrap_or_default(),
         phase,
         ends: restarts + u32::from(is_down),

@@ -1,4 +1,4 @@
-//! The two containers of a job's pod: the carrier and the job.
+//! The containers of a job's pod: the carrier, the job, and those for steps with another image.
 //! Must not read anything but its arguments.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use planner::run::{EnvFrom, PlaceSpec};
 
-use super::{AgentDelivery, AgentSettings, CARRIER, JOB, volumes};
+use super::{ANNEX_PREFIX, AgentDelivery, AgentSettings, CARRIER, JOB, volumes};
 
 const AGENT_IN_ITS_IMAGE: &str = "/rustci-agent";
 const TOKEN_SOCKET: &str = "/rustci/token.sock";
@@ -54,35 +54,73 @@ pub(super) fn carrier(agent: &AgentSettings) -> Container {
     }
 }
 
-/// The second container: the user's image with the agent as PID 1.
-pub(super) fn job(place: &PlaceSpec, agent: &AgentSettings, steps: Steps) -> Container {
-    let mut mounts = vec![volumes::shared_mount(), volumes::workspace_mount()];
-    let command = match agent.delivery {
-        AgentDelivery::Carrier => "/rustci/agent".to_owned(),
-        AgentDelivery::ImageVolume => {
-            mounts.push(volumes::agent_mount());
-            format!("{}{AGENT_IN_ITS_IMAGE}", volumes::AGENT_DIR)
-        }
-    };
-    if steps.with_token {
-        mounts.push(volumes::service_account_mount());
+/// The last container: the user's image with the agent as PID 1.
+pub(super) fn job(place: &PlaceSpec, agent: &AgentSettings, steps: &Steps) -> Container {
+    let mut words = vec!["job".to_owned()];
+    if !place.step_images.is_empty() {
+        words.extend(["--annexes".to_owned(), place.step_images.len().to_string()]);
     }
     Container {
         name: JOB.to_owned(),
         image: Some(place.image.clone()),
-        image_pull_policy: Some(PULL_POLICY.to_owned()),
-        command: Some(words(&[&command, "job"])),
-        working_dir: Some(volumes::WORKSPACE_DIR.to_owned()),
         env: Some(job_env(place, agent)),
+        resources: steps.resources.clone(),
+        termination_message_path: Some("/dev/termination-log".to_owned()),
+        termination_message_policy: Some("File".to_owned()),
+        ..with_agent(agent, steps, words)
+    }
+}
+
+/// A container between these: another image for steps, with the same program as PID 1.
+pub(super) fn annex(number: usize, image: &str, agent: &AgentSettings, steps: &Steps) -> Container {
+    Container {
+        name: format!("{ANNEX_PREFIX}{number}"),
+        image: Some(image.to_owned()),
+        resources: Some(annex_resources(steps.resources.as_ref())),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        ..with_agent(agent, steps, vec!["annex".to_owned(), number.to_string()])
+    }
+}
+
+/// What all containers for steps have.
+fn with_agent(agent: &AgentSettings, steps: &Steps, arguments: Vec<String>) -> Container {
+    let mut mounts = vec![volumes::shared_mount(), volumes::workspace_mount()];
+    let mut command = match agent.delivery {
+        AgentDelivery::Carrier => vec!["/rustci/agent".to_owned()],
+        AgentDelivery::ImageVolume => {
+            mounts.push(volumes::agent_mount());
+            vec![format!("{}{AGENT_IN_ITS_IMAGE}", volumes::AGENT_DIR)]
+        }
+    };
+    command.extend(arguments);
+    if steps.with_token {
+        mounts.push(volumes::service_account_mount());
+    }
+    Container {
+        image_pull_policy: Some(PULL_POLICY.to_owned()),
+        command: Some(command),
+        working_dir: Some(volumes::WORKSPACE_DIR.to_owned()),
         volume_mounts: Some(mounts),
-        resources: steps.resources,
         security_context: Some(SecurityContext {
             read_only_root_filesystem: Some(steps.read_only_root),
             ..hardened(steps.root)
         }),
-        termination_message_path: Some("/dev/termination-log".to_owned()),
-        termination_message_policy: Some("File".to_owned()),
         ..Container::default()
+    }
+}
+
+/// The limits of the job's container, and next to no request: its steps and those of the job's own
+/// container never run at the same time. A device can't be had twice.
+fn annex_resources(of_job: Option<&ResourceRequirements>) -> ResourceRequirements {
+    let limits = of_job.and_then(|resources| resources.limits.clone());
+    let limits = limits.map(|mut limits| {
+        limits.retain(|name, _| matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage"));
+        limits
+    });
+    ResourceRequirements {
+        limits: limits.filter(|limits| !limits.is_empty()),
+        requests: carrier_resources().requests,
+        ..ResourceRequirements::default()
     }
 }
 

@@ -36,6 +36,7 @@ fn place(pod: PodOptions, sources: Vec<EnvSource>) -> PlaceSpec {
         runner: Some("large".to_owned()),
         image: "registry.example/rust:1".to_owned(),
         pod,
+        step_images: Vec::new(),
         services: Vec::new(),
         env_from: sources.into_iter().enumerate().map(named).collect(),
         active_deadline: Duration::from_secs(4_200),

@@ -8,6 +8,7 @@ use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::ResourceExt;
 use kube::api::PostParams;
+use runner::annex::Annexes;
 use runner::environment::Environment;
 use runner::identity::{HubPlace, bootstrap};
 use runner::{AgentConfig, JobEnd};
@@ -78,7 +79,7 @@ async fn run(hub: &HubPlace, token: &str, place: &TempDir, stop: watch::Receiver
     let variables: Vec<(OsString, OsString)> = vec![path];
     let (work, state) = (place.path().join("work"), place.path().join("state"));
     let config = AgentConfig::new(work, state, Environment::new(variables));
-    runner::serve(dial, config, stop)
+    runner::serve(dial, config, Annexes::default(), stop)
         .await
         .expect("the agent runs its job")
 }

@@ -1,4 +1,5 @@
-//! Judges an attempt by the containers beside the job's own: its services.
+//! Judges an attempt by the containers beside the job's own: services, and those of steps with
+//! another image.
 //! Must not judge the job's own container, nor what the agent says.
 
 use std::time::Duration;
@@ -10,7 +11,7 @@ use super::ending::Ending;
 use super::observed::{
     CompanionEnd, CompanionFact, CompanionPhase, CompanionRole, OOM_KILLED, PlacePhase,
 };
-use super::outcome::{Attempt, Judgement};
+use super::outcome::{Attempt, Judgement, colon};
 use super::reason::JobReason;
 use super::stuck::{Waiter, waiting};
 use crate::duration;
@@ -51,6 +52,9 @@ pub(super) fn aside(attempt: &Attempt<'_>) -> String {
 
 /// Before the job's container can start.
 fn before(attempt: &Attempt<'_>, fact: &CompanionFact) -> Option<Judgement> {
+    if fact.role == CompanionRole::StepImage {
+        return step_image(attempt, fact);
+    }
     let service = service(attempt, fact)?;
     let name = &service.spec.name;
     if let Some(end) = &fact.last_end {
@@ -93,6 +97,9 @@ fn before(attempt: &Attempt<'_>, fact: &CompanionFact) -> Option<Judgement> {
 
 /// While the job's container runs. A service that ended is started again, without what it held.
 fn beside(attempt: &Attempt<'_>, fact: &CompanionFact, since: Timestamp) -> Option<Judgement> {
+    if fact.role == CompanionRole::StepImage {
+        return step_image(attempt, fact);
+    }
     let service = service(attempt, fact)?;
     let end = fact.last_end.as_ref()?;
     let has_ended = end.at > since || is_crash_loop(fact);
@@ -100,8 +107,71 @@ fn beside(attempt: &Attempt<'_>, fact: &CompanionFact, since: Timestamp) -> Opti
     has_ended.then(|| Judgement::Ended(ending()))
 }
 
+/// A container for steps with another image. Once the agent has taken the job, it says itself what
+/// a step needs of it.
+fn step_image(attempt: &Attempt<'_>, fact: &CompanionFact) -> Option<Judgement> {
+    if attempt.is_taken() {
+        return None;
+    }
+    if let Some(end) = &fact.last_end {
+        let reason = &end.reason;
+        let text = format!(
+            "the container of image {} can't start ({reason}){}",
+            fact.image,
+            colon(end.message.trim())
+        );
+        let (reason, class) = (JobReason::ContainerStartFailed, FailureClass::Configuration);
+        return Some(Judgement::Ended(Ending::failed(reason, class, text)));
+    }
+    match &fact.phase {
+        CompanionPhase::Waiting {
+            reason,
+            message,
+            since,
+        } => {
+            let waiter = Waiter::StepImage(&fact.image);
+            Some(waiting(attempt, waiter, reason, message, *since))
+        }
+        _ => None,
+    }
+}
+
+/// What it means that the other container of a step ended while the step ran. The kubelet tells why
+/// a moment after the agent has told that.
+pub(super) fn lost(attempt: &Attempt<'_>, step: &str) -> Judgement {
+    let ended = attempt.companions.iter().find_map(|fact| {
+        let end = fact.last_end.as_ref()?;
+        (fact.role == CompanionRole::StepImage).then_some((fact, end))
+    });
+    let (reason, class) = (JobReason::AgentLost, FailureClass::Infrastructure);
+    match ended {
+        Some((_, end)) if end.reason == OOM_KILLED => {
+            let text = format!("step `{step}` used more memory than the container may");
+            let (reason, class) = (JobReason::OutOfMemory, FailureClass::OutOfMemory);
+            Judgement::Ended(Ending::failed(reason, class, text))
+        }
+        Some((fact, end)) => {
+            let (image, how) = (&fact.image, how(end));
+            let text = format!("the container of image {image} {how} while step `{step}` ran");
+            Judgement::Ended(Ending::failed(reason, class, text))
+        }
+        None => {
+            let text = format!("the container of step `{step}` ended while it ran");
+            let ending = Ending::failed(reason, class, text);
+            match attempt.place.is_some_and(PlacePhase::is_alive) {
+                true => {
+                    Judgement::trouble(attempt.last_sign(), attempt.settings.backstop_grace, ending)
+                }
+                false => Judgement::Ended(ending),
+            }
+        }
+    }
+}
+
 fn service<'a>(attempt: &Attempt<'a>, fact: &CompanionFact) -> Option<&'a ValidService> {
-    let CompanionRole::Service(name) = &fact.role;
+    let CompanionRole::Service(name) = &fact.role else {
+        return None;
+    };
     let mut services = attempt.job.services.iter();
     services.find(|service| service.spec.name == *name)
 }

@@ -103,6 +103,8 @@ pub struct CompanionFact {
 pub enum CompanionRole {
     /// The service of this name.
     Service(String),
+    /// Steps with its image.
+    StepImage,
 }
 
 /// Where a container beside the job's own stands.

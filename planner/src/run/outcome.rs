@@ -101,13 +101,12 @@ pub(super) fn judge(attempt: &Attempt<'_>) -> Judgement {
             reason,
             message,
         }) => ended(attempt, by_exit(*exit_code, *signal, reason, message)),
-        Some(place) => companion::judge(attempt, place).unwrap_or_else(|| {
-            let is_taken = attempt.state == JobState::Running || took_offer(attempt.agent);
-            match is_taken {
+        Some(place) => {
+            companion::judge(attempt, place).unwrap_or_else(|| match attempt.is_taken() {
                 true => Judgement::Runs,
                 false => by_place(attempt, place),
-            }
-        }),
+            })
+        }
     }
 }
 
@@ -162,7 +161,7 @@ fn by_result(attempt: &Attempt<'_>, agent: &AgentFact, result: &JobResult) -> Ju
     };
     let ending = match result.outcome {
         JobOutcome::Succeeded => return Judgement::Succeeded,
-        JobOutcome::StepFailed => return Judgement::Ended(step_failed(attempt, agent, result)),
+        JobOutcome::StepFailed => return step_failed(attempt, agent, result),
         JobOutcome::StepTimedOut => {
             let index = step(StepPhase::TimedOut);
             let step = index.and_then(|index| attempt.job.steps.get(index)?.timeout);
@@ -207,10 +206,16 @@ fn culprit(attempt: &Attempt<'_>, agent: &AgentFact, phase: StepPhase) -> Option
         .map(|(i, _)| i)
 }
 
-fn step_failed(attempt: &Attempt<'_>, agent: &AgentFact, result: &JobResult) -> Ending {
+fn step_failed(attempt: &Attempt<'_>, agent: &AgentFact, result: &JobResult) -> Judgement {
+    let user = |message: String| {
+        Judgement::Ended(Ending::failed(
+            JobReason::StepFailed,
+            FailureClass::User,
+            message,
+        ))
+    };
     let Some(index) = culprit(attempt, agent, StepPhase::Failed) else {
-        let message = or(&result.message, "a step failed");
-        return Ending::failed(JobReason::StepFailed, FailureClass::User, message);
+        return user(or(&result.message, "a step failed"));
     };
     let step = &agent.steps[index];
     let name = attempt
@@ -225,7 +230,11 @@ fn step_failed(attempt: &Attempt<'_>, agent: &AgentFact, result: &JobResult) -> 
     );
     if step.signal == Some(SIGKILL) && container_oom || step.message.starts_with(OUT_OF_MEMORY) {
         let message = format!("step `{name}` used more memory than the container may");
-        return Ending::failed(JobReason::OutOfMemory, FailureClass::OutOfMemory, message);
+        let (reason, class) = (JobReason::OutOfMemory, FailureClass::OutOfMemory);
+        return Judgement::Ended(Ending::failed(reason, class, message));
+    }
+    if step.message.starts_with(CONTAINER_LOST) {
+        return companion::lost(attempt, name);
     }
     let mut message = match (step.exit_code, step.signal) {
         (Some(code), _) => format!("step `{name}` exited with code {code}"),
@@ -236,7 +245,7 @@ fn step_failed(attempt: &Attempt<'_>, agent: &AgentFact, result: &JobResult) -> 
         ),
     };
     message.push_str(&companion::aside(attempt));
-    Ending::failed(JobReason::StepFailed, FailureClass::User, message)
+    user(message)
 }
 
 /// The agent was stopped: by the run's stop, by the job's own limit, or with its place.
@@ -273,6 +282,11 @@ fn agent_stopped(result: &JobResult) -> Ending {
 }
 
 impl Attempt<'_> {
+    /// The agent has taken the job.
+    pub(super) fn is_taken(&self) -> bool {
+        self.state == JobState::Running || took_offer(self.agent)
+    }
+
     /// The time limit of the job.
     pub(super) fn limit(&self) -> Duration {
         self.job.timeout.unwrap_or(self.settings.job_timeout)
@@ -302,7 +316,7 @@ impl Attempt<'_> {
 
     /// The newest time that the agent has named. Its clock may be wrong, so the job's limit bounds
     /// it.
-    fn last_sign(&self) -> Timestamp {
+    pub(super) fn last_sign(&self) -> Timestamp {
         let ends = self
             .agent
             .iter()
@@ -329,6 +343,7 @@ pub(super) fn job_timed_out(attempt: &Attempt<'_>) -> Ending {
 
 const SIGKILL: i32 = 9;
 const OUT_OF_MEMORY: &str = "out of memory";
+const CONTAINER_LOST: &str = "container lost";
 
 fn by_exit(exit_code: Option<i32>, signal: Option<i32>, reason: &str, message: &str) -> Ending {
     if reason == OOM_KILLED {

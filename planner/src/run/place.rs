@@ -104,6 +104,7 @@ fn place(
         runner: valid.spec.runner.clone(),
         image: image.unwrap_or_default(),
         pod,
+        step_images: step_images(turn, valid, evaluator)?.0,
         services: services(valid, evaluator)?,
         env_from: sources(valid)
             .into_iter()
@@ -163,6 +164,16 @@ impl JobTexts<'_> {
         value.map_err(|error| expression_failed(&format!("{what}: {error}")))
     }
 
+    /// The value of a step's variable.
+    fn env(&self, what: &str, template: &Template) -> Result<EnvValue, Ending> {
+        let Some(evaluator) = self.evaluator.as_ref().filter(|_| template.is_for_agent()) else {
+            return self.text(what, template).map(EnvValue::Literal);
+        };
+        let parts = template.evaluate_for_agent(evaluator);
+        let parts = parts.map_err(|error| expression_failed(&format!("{what}: {error}")))?;
+        Ok(EnvValue::Parts(parts))
+    }
+
     fn optional(&self, what: &str, template: Option<&Template>) -> Result<Option<String>, Ending> {
         template
             .map(|template| self.text(what, template))
@@ -215,8 +226,9 @@ fn offer(
 ) -> Result<OfferSpec, Ending> {
     let valid = turn.job_of(pipeline, job);
     let sources = sources(valid);
-    let steps = valid.spec.steps.iter().zip(&valid.steps);
-    let steps = steps.map(|(spec, step)| {
+    let (_, annexes) = step_images(turn, valid, values)?;
+    let steps = valid.spec.steps.iter().zip(&valid.steps).zip(annexes);
+    let steps = steps.map(|((spec, step), annex)| {
         let of_step = |ending: Ending| Ending {
             message: format!("step `{}`: {}", spec.name, ending.message),
             ..ending
@@ -229,6 +241,7 @@ fn offer(
             name: spec.name.clone(),
             runs: values.runs(step).map_err(of_step)?,
             continue_on_error: spec.continue_on_error,
+            annex,
             script: spec.run.clone(),
             shell: shell
                 .cloned()
@@ -295,7 +308,7 @@ fn env(
         let (value, secret) = match &variable.value {
             ValidEnvValue::Template(template) => {
                 let what = format!("variable `{}`", variable.name);
-                (EnvValue::Literal(values.text(&what, template)?), false)
+                (values.env(&what, template)?, false)
             }
             ValidEnvValue::Source(source) => {
                 let index = sources.iter().position(|known| *known == source);
@@ -326,6 +339,40 @@ fn sources(job: &ValidJob) -> Vec<&EnvSource> {
         }
     }
     sources
+}
+
+/// The images of the place's other containers, each once, and for each step the number of its own.
+/// Only the image that the job itself names is no other one: that of a Runner may change between
+/// the place and the offer.
+fn step_images(
+    turn: &Turn<'_>,
+    job: &ValidJob,
+    values: &JobTexts<'_>,
+) -> Result<(Vec<String>, Vec<u32>), Ending> {
+    let mut images = Vec::new();
+    if !turn.settings().images_required || job.steps.iter().all(|step| step.image.is_none()) {
+        return Ok((images, vec![0; job.steps.len()]));
+    }
+    let of_job = values.optional("image", job.image.as_ref())?;
+    let mut numbers = Vec::with_capacity(job.steps.len());
+    for (spec, step) in job.spec.steps.iter().zip(&job.steps) {
+        let image = values.optional("image", step.image.as_ref());
+        let image = image.map_err(|ending| Ending {
+            message: format!("step `{}`: {}", spec.name, ending.message),
+            ..ending
+        })?;
+        let Some(image) = image.filter(|image| of_job.as_ref() != Some(image)) else {
+            numbers.push(0);
+            continue;
+        };
+        let known = images.iter().position(|known| *known == image);
+        let index = known.unwrap_or(images.len());
+        if known.is_none() {
+            images.push(image);
+        }
+        numbers.push(u32::try_from(index + 1).unwrap_or(u32::MAX));
+    }
+    Ok((images, numbers))
 }
 
 /// A job's services, with what its expressions give.

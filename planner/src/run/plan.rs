@@ -7,6 +7,7 @@ use crds::{EnvSource, PipelineRunStatus, PodOptions, Service};
 use jiff::Timestamp;
 
 use super::observed::JobKey;
+use crate::expression::AgentPart;
 
 /// What to do next for a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,6 +89,8 @@ pub struct PlaceSpec {
     pub image: String,
     /// Pod options, the pool's and the job's merged.
     pub pod: PodOptions,
+    /// Images of the place's other containers, in which steps run; their numbers count from 1.
+    pub step_images: Vec<String>,
     /// The services, in the order in which they start.
     pub services: Vec<ServiceSpec>,
     /// Environment variables of the job's container that the kubelet fills in.
@@ -143,6 +146,9 @@ pub struct StepOffer {
     pub runs: StepRuns,
     /// True when its failure is not the job's.
     pub continue_on_error: bool,
+    /// Number of the other container in which it runs ([`PlaceSpec::step_images`]); 0 for the
+    /// job's own.
+    pub annex: u32,
     /// The script, as written.
     pub script: String,
     /// The shell, as a command; the script's file name is added at the end.
@@ -195,6 +201,8 @@ pub enum EnvValue {
     Literal(String),
     /// The agent's own environment variable of this name; unset if it is missing.
     FromAgentEnv(String),
+    /// Parts that the agent puts together when the step begins.
+    Parts(Vec<AgentPart>),
 }
 
 /// An event about the run.

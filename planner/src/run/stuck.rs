@@ -85,6 +85,8 @@ pub(super) enum Waiter<'a> {
     Job,
     /// A service's, of this name and image.
     Service(&'a str, &'a str),
+    /// That of steps with this image.
+    StepImage(&'a str),
 }
 
 impl Waiter<'_> {
@@ -93,6 +95,7 @@ impl Waiter<'_> {
             (Self::Job, None) => "its image".to_owned(),
             (Self::Job, Some(image)) => format!("image {image}"),
             (Self::Service(name, image), _) => format!("image {image} of service `{name}`"),
+            (Self::StepImage(image), _) => format!("image {image} of a step"),
         }
     }
 
@@ -100,6 +103,10 @@ impl Waiter<'_> {
     fn words(self) -> (String, String) {
         match self {
             Self::Job => ("the job".to_owned(), "its container".to_owned()),
+            Self::StepImage(image) => (
+                "the job".to_owned(),
+                format!("the container of image {image}"),
+            ),
             Self::Service(name, _) => (
                 format!("service `{name}`"),
                 format!("the container of service `{name}`"),

@@ -9,6 +9,7 @@ mod retries;
 mod reuse;
 mod services;
 mod simulation;
+mod step_images;
 mod stories;
 mod takeovers;
 mod troubles;

@@ -72,9 +72,9 @@ pub(super) fn job(
     let list = format!("{path}.steps");
     let env = merged(around.shared, &own);
     let root = Around::default();
-    let steps = match job.uses {
-        None => steps::steps(check, &list, &job.steps, scope, &env, place, &root),
-        Some(_) => Steps::default(),
+    let steps = match job.uses.is_none() && !job.steps.is_empty() {
+        true => steps::steps(check, &list, &job.steps, scope, &env, place, &root),
+        false => Steps::default(),
     };
     let field = format!("{path}.outputs");
     let outputs = outputs(check, &field, &job.outputs, &steps.tree, scope);
@@ -137,6 +137,14 @@ fn shape(check: &mut Checker, path: &str, job: &Job) {
             let message = "nothing takes these values: the job uses no other";
             check.add(&format!("{path}.with"), message, "set uses, or remove with");
         }
+        if job.steps.is_empty() {
+            let message = format!("the job `{}` has neither steps nor uses", job.name);
+            check.add(
+                &format!("{path}.steps"),
+                message,
+                "set exactly one of the two",
+            );
+        }
         return;
     }
     check.count(&format!("{path}.with"), job.with.len(), 0, limit::PARAMS);
@@ -170,7 +178,7 @@ fn uses(job: &ValidJob) -> Option<Uses> {
     let directories = job
         .working_dir
         .iter()
-        .chain(steps().flat_map(|step| &step.working_dir));
+        .chain(steps().flat_map(|step| step.working_dir.iter().chain(&step.image)));
     let selectors = job.node_selector.iter().map(|(_, value)| value);
     let mut of_templates = Vec::new();
     (job.tree.iter()).for_each(|node| template_outputs(node, &mut of_templates));
@@ -227,13 +235,17 @@ pub(super) fn step(
         with,
         env: own,
         shell: words,
+        image,
         working_dir,
         timeout,
     } = step;
     check.label(&format!("{path}.name"), name);
     let when = condition(check, &format!("{path}.when"), when, scope);
-    if uses.is_none() {
-        check.text(&format!("{path}.run"), run, 1, limit::SCRIPT);
+    let field = format!("{path}.run");
+    check.text(&field, run, 0, limit::SCRIPT);
+    if uses.is_none() && run.is_empty() {
+        let message = format!("the step `{name}` has neither run nor uses");
+        check.add(&field, message, "set exactly one of the two");
     }
     for (is_wrong, field, message, remedy) in [
         (
@@ -272,6 +284,8 @@ pub(super) fn step(
         }
     }
     check.count(&format!("{path}.with"), with.len(), 0, limit::INPUTS);
+    let field = format!("{path}.image");
+    let image = text(check, &field, image, limit::IMAGE, scope);
     let own = env(check, &format!("{path}.env"), own, scope);
     shell(check, &format!("{path}.shell"), words);
     let field = format!("{path}.workingDir");
@@ -280,6 +294,7 @@ pub(super) fn step(
     CheckedStep {
         step: ValidStep {
             when: when.into_iter().collect(),
+            image,
             working_dir,
             timeout,
             env: merged(shared, &own),
@@ -334,8 +349,22 @@ pub(super) fn or_mistakes<T>(
     }
 }
 
-/// Checks one list of variables.
+/// Checks one list of variables of steps: the agent puts their values together.
 pub(super) fn env(
+    check: &mut Checker,
+    path: &str,
+    env: &[EnvVar],
+    scope: &Scope<'_>,
+) -> Vec<ValidEnv> {
+    let scope = Scope {
+        files: true,
+        ..scope.clone()
+    };
+    variables(check, path, env, &scope)
+}
+
+/// Checks one list of variables.
+pub(super) fn variables(
     check: &mut Checker,
     path: &str,
     env: &[EnvVar],

@@ -8,7 +8,7 @@ use crds::{Job, Readiness, Service};
 
 use super::ValidService;
 use super::checker::{Checker, limit};
-use super::job::{env, text};
+use super::job::{self, text};
 use crate::expression::Scope;
 
 /// Time from one look at a service to the next when it names none.
@@ -58,7 +58,7 @@ fn service(
     let image = text(check, &field, &Some(image.clone()), limit::IMAGE, scope);
     words(check, &format!("{path}.command"), command);
     words(check, &format!("{path}.args"), args);
-    let env = env(check, &format!("{path}.env"), variables, scope);
+    let env = job::variables(check, &format!("{path}.env"), variables, scope);
     check.count(&format!("{path}.ports"), ports.len(), 0, limit::PORTS);
     for (i, number) in ports.iter().enumerate() {
         port(check, &format!("{path}.ports[{i}]"), *number);

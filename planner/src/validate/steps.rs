@@ -28,6 +28,7 @@ pub(super) struct Around<'a> {
     prefix: String,
     /// Conditions that must hold as well.
     when: Vec<Condition>,
+    image: Option<&'a Template>,
     working_dir: Option<&'a Template>,
 }
 
@@ -60,6 +61,7 @@ pub(super) fn steps(
                 let inner = Around {
                     prefix: format!("{}{}.", around.prefix, raw.name),
                     when,
+                    image: valid.step.image.as_ref().or(around.image),
                     working_dir: valid.step.working_dir.as_ref().or(around.working_dir),
                 };
                 let used = (target, raw.with.as_slice());
@@ -89,7 +91,9 @@ impl Steps {
             ..raw.clone()
         });
         let working_dir = step.working_dir.or_else(|| around.working_dir.cloned());
+        let image = step.image.or_else(|| around.image.cloned());
         self.valid.push(ValidStep {
+            image,
             working_dir,
             ..step
         });

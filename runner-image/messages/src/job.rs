@@ -91,6 +91,9 @@ pub struct StepSpec {
     /// True when its failure is not the job's.
     #[prost(bool, tag = "10")]
     pub continue_on_error: bool,
+    /// Number of the job's other container in which it runs, from 1; 0 for the agent's own.
+    #[prost(uint32, tag = "11")]
+    pub annex: u32,
 }
 
 /// One environment variable of a step.
@@ -101,7 +104,7 @@ pub struct EnvEntry {
     #[prost(string, tag = "1")]
     pub name: String,
     /// Where its value comes from.
-    #[prost(oneof = "EnvSource", tags = "2, 3")]
+    #[prost(oneof = "EnvSource", tags = "2, 3, 5")]
     pub source: Option<EnvSource>,
     /// True when the value must be masked in logs.
     #[prost(bool, tag = "4")]
@@ -134,6 +137,45 @@ pub enum EnvSource {
     /// A variable of the agent's own environment; unset when that is unset.
     #[prost(string, tag = "3")]
     FromAgentEnv(String),
+    /// Parts that are put together when the step begins.
+    #[prost(message, tag = "5")]
+    Parts(Parts),
+}
+
+/// A value in parts.
+#[derive(Clone, Eq, PartialEq, prost::Message)]
+pub struct Parts {
+    /// The parts, in order.
+    #[prost(message, repeated, tag = "1")]
+    pub parts: Vec<Part>,
+}
+
+/// One part of a value.
+#[derive(Clone, Eq, PartialEq, prost::Message)]
+pub struct Part {
+    /// What it is.
+    #[prost(oneof = "PartKind", tags = "1, 2")]
+    pub kind: Option<PartKind>,
+}
+
+/// What a part of a value is.
+#[derive(Clone, Eq, PartialEq, prost::Oneof)]
+pub enum PartKind {
+    /// Text as it stands.
+    #[prost(string, tag = "1")]
+    Text(String),
+    /// The hash of the files that match.
+    #[prost(message, tag = "2")]
+    HashFiles(Patterns),
+}
+
+/// Which files are hashed.
+#[derive(Clone, Eq, PartialEq, prost::Message)]
+pub struct Patterns {
+    /// Globs, relative to the job's working directory; the last that matches a path counts, and
+    /// one with a `!` before it takes the path away.
+    #[prost(string, repeated, tag = "1")]
+    pub patterns: Vec<String>,
 }
 
 /// Stops a job.

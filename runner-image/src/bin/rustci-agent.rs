@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
+use runner::annex::Annexes;
 use runner::environment::Environment;
 use runner::identity::{self, HubPlace, Ways};
 use runner::process::Ownership;
-use runner::{AgentConfig, JobEnd, carrier};
+use runner::{AgentConfig, JobEnd, annex, carrier};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -36,6 +37,8 @@ struct Arguments {
 enum Command {
     /// Runs the one job that the hub offers.
     Job(JobArguments),
+    /// Runs the steps that the job's agent sends, until that is gone.
+    Annex(AnnexArguments),
     /// Hands the token over once, then ends.
     Carrier(CarrierArguments),
     /// Copies this program, and waits until the carrier is ready.
@@ -63,6 +66,9 @@ struct JobArguments {
         default_value = "/rustci/token.sock"
     )]
     socket: PathBuf,
+    /// Other containers of the job in which steps run.
+    #[arg(long, default_value_t = 0)]
+    annexes: usize,
     /// Directory of the steps; the present one when missing.
     #[arg(long, env = "RUSTCI_AGENT_WORKDIR")]
     workdir: Option<PathBuf>,
@@ -85,6 +91,19 @@ struct JobArguments {
     /// Seconds to stay without the hub: for an offer, and to deliver result and logs.
     #[arg(long, env = "RUSTCI_AGENT_HUB_SECONDS", default_value_t = 3600)]
     hub_seconds: u64,
+}
+
+#[derive(Args)]
+struct AnnexArguments {
+    /// Which of the job's annexes this is, from 1.
+    number: usize,
+    /// Socket of the carrier, beside which this one listens.
+    #[arg(
+        long,
+        env = "RUSTCI_AGENT_SOCKET",
+        default_value = "/rustci/token.sock"
+    )]
+    socket: PathBuf,
 }
 
 #[derive(Args)]
@@ -152,6 +171,7 @@ fn main() -> ExitCode {
 async fn run(command: &Command) -> anyhow::Result<u8> {
     match command {
         Command::Job(job) => Ok(run_job(job).await?.exit_code()),
+        Command::Annex(annex) => run_annex(annex).await,
         Command::Carrier(carrier) => run_carrier(carrier).await,
         Command::Install(install) => {
             let patience = Duration::from_secs(install.seconds);
@@ -177,16 +197,19 @@ async fn run_job(job: &JobArguments) -> anyhow::Result<JobEnd> {
     let identity = async {
         let token = carrier::fetch(&job.socket, patience).await?;
         let issued = identity::bootstrap_over(&ways, &hub, &token, patience).await;
-        issued.map_err(|error| {
+        let store = issued.map_err(|error| {
             let who = match error.is_final() {
                 true => "the hub refuses this agent",
                 false => "the hub gave no certificate in time",
             };
             anyhow::Error::new(error).context(who)
-        })
+        })?;
+        // Whoever takes the offer must be able to run every step of it.
+        let annexes = Annexes::connect(&job.socket, job.annexes, patience).await?;
+        anyhow::Ok((store, annexes))
     };
-    let store = tokio::select! {
-        store = identity => store?,
+    let (store, annexes) = tokio::select! {
+        ready = identity => ready?,
         _ = stop.wait_for(|stop| *stop) => anyhow::bail!("stopped before a job was offered"),
     };
     let mut renewing = JoinSet::new();
@@ -199,7 +222,7 @@ async fn run_job(job: &JobArguments) -> anyhow::Result<JobEnd> {
         renewing.spawn(identity::keep_fresh(session.clone(), store.clone()));
         Ok(session)
     };
-    Ok(runner::serve(dial, config, stop).await?)
+    Ok(runner::serve(dial, config, annexes, stop).await?)
 }
 
 fn config(job: &JobArguments) -> anyhow::Result<AgentConfig> {
@@ -217,6 +240,19 @@ fn config(job: &JobArguments) -> anyhow::Result<AgentConfig> {
     config.spool_bytes = job.spool_bytes;
     config.hub_patience = Duration::from_secs(job.hub_seconds);
     Ok(config)
+}
+
+async fn run_annex(arguments: &AnnexArguments) -> anyhow::Result<u8> {
+    // As the agent: its memory holds the values of steps.
+    nix::sys::prctl::set_dumpable(false).context("cannot protect the agent's memory")?;
+    let mut stop = stop_by_signal()?;
+    let socket = annex::socket(&arguments.socket, arguments.number);
+    let environment = Environment::of_this_process();
+    tokio::select! {
+        served = annex::serve(&socket, &environment, Ownership::Exclusive) => served?,
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    Ok(0)
 }
 
 async fn run_carrier(carrier: &CarrierArguments) -> anyhow::Result<u8> {

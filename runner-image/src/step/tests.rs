@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
+use crate::log::StepLog;
 use crate::mask::Secrets;
 use crate::process::Ownership;
 use crate::spool::{LogReader, Spool};
