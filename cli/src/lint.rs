@@ -5,6 +5,7 @@ mod document;
 mod render;
 mod sarif;
 mod scalar;
+mod services;
 mod span;
 pub(crate) mod tree;
 
@@ -15,9 +16,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::library::{Pipelines, Shelf};
 
 pub use self::render::{json, text, words};
 pub use self::sarif::sarif;
+pub use self::services::refuse_services;
 
 /// The name that stands for standard input.
 pub const STDIN: &str = "-";
@@ -88,12 +91,13 @@ impl Report {
 }
 
 /// Checks files of YAML documents; of a folder, its `.yaml` and `.yml` files and those of the
-/// folders in it; `-` is standard input. Documents of other kinds are passed over with a note.
-pub fn lint(paths: &[PathBuf]) -> Report {
+/// folders in it; `-` is standard input. Documents of other kinds are passed over with a note. What
+/// pipelines use is looked for on the shelf.
+pub fn lint(paths: &[PathBuf], shelf: &Shelf) -> Report {
     let mut report = Report::default();
     for path in paths {
         match files(path) {
-            Ok(files) => files.iter().for_each(|file| lint_file(file, &mut report)),
+            Ok(files) => (files.iter()).for_each(|file| lint_file(file, shelf, &mut report)),
             Err(error) => report.findings.push(unreadable(path, &error)),
         }
     }
@@ -101,8 +105,8 @@ pub fn lint(paths: &[PathBuf]) -> Report {
 }
 
 /// Refuses a file with mistakes, with its report.
-pub fn refuse_mistakes(file: &Path) -> Result<(), Failure> {
-    let report = lint(&[file.to_owned()]);
+pub fn refuse_mistakes(file: &Path, shelf: &Shelf) -> Result<(), Failure> {
+    let report = lint(&[file.to_owned()], shelf);
     if report.is_clean() {
         return Ok(());
     }
@@ -114,14 +118,15 @@ pub fn refuse_mistakes(file: &Path) -> Result<(), Failure> {
     )))
 }
 
-/// Checks the text of one file.
-pub fn lint_text(file: &str, text: &str) -> Report {
+/// Checks the text of one file, and what its pipelines use of others.
+pub fn lint_text(file: &str, text: &str, others: &Pipelines) -> Report {
     let mut report = Report::default();
     let documents = tree::parse(text);
+    let library = others.library();
     let mut found = Vec::new();
     for document in documents {
         match document {
-            Ok(document) => match document::check(&document) {
+            Ok(document) => match document::check(&document, &library) {
                 document::Outcome::Checked(problems) => {
                     report.checked += 1;
                     found.extend(problems);
@@ -138,26 +143,31 @@ pub fn lint_text(file: &str, text: &str) -> Report {
     }
     found.sort_by_key(|problem| (problem.line, problem.column));
     let lines: Vec<&str> = text.lines().collect();
-    let finding = |problem: Problem| {
-        let line = problem.line.checked_sub(1).and_then(|line| lines.get(line));
-        let source = line.copied().unwrap_or_default();
-        Finding {
-            file: file.to_owned(),
-            line: problem.line,
-            column: problem.column,
-            end_column: span::end(source, problem.column),
-            field: problem.field,
-            message: problem.message,
-            remedy: problem.remedy,
-            rule: problem.rule,
-            source: match source.len() <= MAX_SOURCE {
-                true => source.to_owned(),
-                false => String::new(),
-            },
-        }
-    };
-    report.findings = found.into_iter().map(finding).collect();
+    let found = found.into_iter();
+    report.findings = found
+        .map(|problem| finding(file, &lines, problem))
+        .collect();
     report
+}
+
+/// A mistake with its line of the file.
+fn finding(file: &str, lines: &[&str], problem: Problem) -> Finding {
+    let line = problem.line.checked_sub(1).and_then(|line| lines.get(line));
+    let source = line.copied().unwrap_or_default();
+    Finding {
+        file: file.to_owned(),
+        line: problem.line,
+        column: problem.column,
+        end_column: span::end(source, problem.column),
+        field: problem.field,
+        message: problem.message,
+        remedy: problem.remedy,
+        rule: problem.rule,
+        source: match source.len() <= MAX_SOURCE {
+            true => source.to_owned(),
+            false => String::new(),
+        },
+    }
 }
 
 /// A mistake with its place in the text; line and column from 1.
@@ -171,14 +181,14 @@ pub(crate) struct Problem {
     rule: Rule,
 }
 
-fn lint_file(path: &Path, report: &mut Report) {
+fn lint_file(path: &Path, shelf: &Shelf, report: &mut Report) {
     match read(path) {
         Ok(text) => {
             let name = match is_stdin(path) {
                 true => STDIN_NAME.to_owned(),
                 false => path.display().to_string(),
             };
-            let found = lint_text(&name, &text);
+            let found = lint_text(&name, &text, &shelf.around(path, &text));
             report.findings.extend(found.findings);
             report.checked += found.checked;
             report.notes.extend(found.notes);
@@ -187,7 +197,8 @@ fn lint_file(path: &Path, report: &mut Report) {
     }
 }
 
-fn is_stdin(path: &Path) -> bool {
+/// True for the name that stands for standard input.
+pub fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == STDIN
 }
 
@@ -209,7 +220,7 @@ pub fn read(path: &Path) -> io::Result<String> {
 
 /// The file itself, or the YAML files of a folder. Hidden folders and links to folders are left
 /// out.
-fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
+pub fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     if is_stdin(path) || !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
@@ -231,7 +242,8 @@ fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn is_yaml(path: &Path) -> bool {
+/// True for a file that a folder's check looks at.
+pub fn is_yaml(path: &Path) -> bool {
     path.extension()
         .is_some_and(|kind| kind == "yaml" || kind == "yml")
 }

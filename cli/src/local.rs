@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 
 use crate::args::{Output, RunArguments};
 use crate::failure::{Failure, chain};
+use crate::library::Shelf;
 use crate::lint;
 use crate::output::Printer;
 use crate::output::json::JsonPrinter;
@@ -84,6 +85,7 @@ async fn start(
         run,
         pipeline,
         spec,
+        others,
         values,
         retried,
     } = prepared;
@@ -96,6 +98,7 @@ async fn start(
         run,
         pipeline,
         spec,
+        others,
         retried,
         hub: exchange.hub.clone(),
         places: Places::new(

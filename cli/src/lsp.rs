@@ -12,7 +12,9 @@ mod expression;
 mod hover;
 mod outline;
 mod position;
+mod reuse;
 mod schema;
+mod uri;
 
 use std::collections::HashMap;
 
@@ -21,6 +23,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use self::position::Position;
+use self::reuse::Around;
 use crate::failure::Failure;
 use crate::verdict::Verdict;
 
@@ -109,9 +112,10 @@ impl Server<'_> {
     }
 
     fn answer(&self, request: Request) -> Response {
-        let asked: fn(&str, Position) -> Option<Value> = match request.method.as_str() {
+        type Asked = fn(&str, Position, &Around) -> Option<Value>;
+        let asked: Asked = match request.method.as_str() {
             "textDocument/completion" => completion::complete,
-            "textDocument/hover" => hover::hover,
+            "textDocument/hover" => |text, at, _| hover::hover(text, at),
             "textDocument/definition" => definition::definition,
             other => {
                 let message = format!("there is no method {other}");
@@ -125,12 +129,17 @@ impl Server<'_> {
                 return Response::new_err(request.id, code, error.to_string());
             }
         };
-        let document = self.documents.get(&at.text_document.uri);
-        let mut answer = document.and_then(|document| asked(document, at.position));
+        let uri = &at.text_document.uri;
+        let document = self.documents.get(uri);
+        let mut answer = document.and_then(|document| {
+            let around = Around::of(uri, document, &self.documents);
+            asked(document, at.position, &around)
+        });
         if request.method == "textDocument/definition"
-            && let Some(range) = answer.take()
+            && let Some(place) = &mut answer
+            && place["uri"].is_null()
         {
-            answer = Some(json!({"uri": at.text_document.uri, "range": range}));
+            place["uri"] = json!(uri);
         }
         Response::new_ok(request.id, answer.unwrap_or_default())
     }
@@ -159,7 +168,8 @@ impl Server<'_> {
         }
         let newest = content_changes.pop().map(|change| change.text);
         if let Some(text) = text.or(newest) {
-            let found = diagnostics::diagnostics(&text);
+            let around = Around::of(&uri, &text, &self.documents);
+            let found = diagnostics::diagnostics(&text, &around.others);
             self.documents.insert(uri.clone(), text);
             self.publish(&uri, version, found);
         }

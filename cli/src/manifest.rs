@@ -46,8 +46,8 @@ pub struct Selected {
 }
 
 impl Manifest {
-    /// Adds the objects of a file. Kinds that a run does not need are passed over.
-    pub fn load(&mut self, path: &Path) -> Result<(), Failure> {
+    /// Adds the objects of a file, and gives its text. Kinds that a run does not need are passed over.
+    pub fn load(&mut self, path: &Path) -> Result<String, Failure> {
         let text = std::fs::read_to_string(path).map_err(|error| {
             Failure::usage(format!(
                 "cannot read {}: {error}; check the path",
@@ -59,7 +59,8 @@ impl Manifest {
                 "{}, document {document}: {error}; correct the file, `rustci lint` shows where",
                 path.display()
             ))
-        })
+        })?;
+        Ok(text)
     }
 
     /// Adds the objects of a text. An error carries the number of its document, from 1.

@@ -9,19 +9,21 @@ mod text;
 use std::io::Write;
 
 use crds::{NamedValue, ParamValue};
-use planner::validate::{Problem, validate_pipeline};
+use planner::validate::{Problem, validate_pipeline_with};
 
 use self::planned::Planned;
 use crate::args::{PlanArguments, PlanOutput};
 use crate::failure::Failure;
+use crate::library::Shelf;
 use crate::manifest::Manifest;
 use crate::verdict::Verdict;
 use crate::{lint, params};
 
 /// Prints the plan of a pipeline of a file.
 pub fn plan(arguments: &PlanArguments, out: &mut dyn Write) -> Result<Verdict, Failure> {
-    lint::refuse_mistakes(&arguments.file)?;
-    let planned = read(arguments)?;
+    let shelf = Shelf::new(&arguments.library);
+    lint::refuse_mistakes(&arguments.file, &shelf)?;
+    let planned = read(arguments, &shelf)?;
     let text = match arguments.output {
         PlanOutput::Text => text::text(&planned),
         PlanOutput::Mermaid => draw::mermaid(&planned),
@@ -36,9 +38,9 @@ pub fn plan(arguments: &PlanArguments, out: &mut dyn Write) -> Result<Verdict, F
     Ok(Verdict::Succeeded)
 }
 
-fn read(arguments: &PlanArguments) -> Result<Planned, Failure> {
+fn read(arguments: &PlanArguments, shelf: &Shelf) -> Result<Planned, Failure> {
     let mut manifest = Manifest::default();
-    manifest.load(&arguments.file)?;
+    let text = manifest.load(&arguments.file)?;
     let selected = manifest.select(arguments.pipeline.as_deref())?;
     let declared = &selected.spec.params;
     let given = params::parse(declared, &arguments.params)?;
@@ -46,7 +48,8 @@ fn read(arguments: &PlanArguments) -> Result<Planned, Failure> {
     let values = chosen(of_run.unwrap_or_default(), given);
     let values = planner::params::resolve(declared, &values)
         .map_err(|problems| Failure::usage(sentences(&problems)))?;
-    let valid = validate_pipeline(&selected.spec)
+    let others = shelf.around(&arguments.file, &text);
+    let valid = validate_pipeline_with(&selected.spec, &others.library())
         .map_err(|problems| Failure::usage(sentences(&problems)))?;
     Ok(Planned::new(&selected.pipeline, &valid, &values))
 }

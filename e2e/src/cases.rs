@@ -195,6 +195,23 @@ pub const CASES: &[Case] = &[
         messages: &[("no-try", "step `leave` exited with code 3")],
         ..CASE
     },
+    Case {
+        name: "uses",
+        jobs: &[
+            ("talk", Succeeded),
+            ("test", Succeeded),
+            ("strict", Failed),
+        ],
+        logs: &[
+            (
+                "talk",
+                b"$(reboot); 'quiet' ${{ params.word }}\ntwo of 2\nown says hello\n",
+            ),
+            ("test", b"shared birch 30 shouted it calm\n"),
+        ],
+        messages: &[("strict", "`params.mode`: it may not be")],
+        ..CASE
+    },
 ];
 
 /// The case of a name.

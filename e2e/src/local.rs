@@ -18,7 +18,7 @@ pub async fn run(case: &Case) -> Result<Outcome> {
     let mut command = rustci()?;
     command
         .current_dir(folder.path())
-        .args(["run", "--output", "json"])
+        .args(["run", "--output", "json", "--pipeline", case.name])
         .arg(&file);
     for (name, value) in case.params {
         command.arg("--param").arg(format!("{name}={value}"));

@@ -47,4 +47,5 @@ cases! {
     conditions_and_allowed_failures: "conditions",
     matrix_from_an_output_and_its_results: "matrix",
     retry_by_class_of_failure: "retry",
+    jobs_and_templates_of_another_pipeline: "uses",
 }

@@ -6,6 +6,7 @@ use std::io::Write;
 use crds::{Pipeline, PipelineRun, PipelineRunSpec, PipelineSpec};
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
+use planner::reuse::{self, Entry, Library};
 
 use super::connect::Cluster;
 use super::start::attend;
@@ -25,7 +26,8 @@ pub async fn retry(arguments: &RetryArguments, out: &mut dyn Write) -> Result<Ve
         ..ended.spec.clone()
     };
     let pipeline = pipeline(&cluster, &spec).await?;
-    refuse(&spec, &pipeline, &ended)?;
+    let others = used(&cluster, &pipeline).await?;
+    refuse(&spec, &pipeline, &library(&others), &ended)?;
     let name = create(&cluster, spec, &ended).await?;
     attend(&cluster, &name, arguments.follow, arguments.wait, out).await
 }
@@ -40,6 +42,38 @@ async fn pipeline(cluster: &Cluster, spec: &PipelineRunSpec) -> Result<PipelineS
         return Ok(read.spec);
     }
     Ok(spec.pipeline_spec.clone().unwrap_or_default())
+}
+
+/// The pipelines that it uses, as they are now and as far as they are there.
+async fn used(cluster: &Cluster, spec: &PipelineSpec) -> Result<Vec<Pipeline>, Failure> {
+    let api: Api<Pipeline> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let mut found = Vec::new();
+    // A run that uses more is refused, so there is no need to look further.
+    while found.len() <= reuse::MAX_PIPELINES {
+        let before = found.len();
+        for missing in reuse::missing(spec, &library(&found)) {
+            let name = &missing.pipeline;
+            let read = api.get_opt(name).await;
+            found.extend(read.map_err(|error| cluster.failure("pipeline", name, &error))?);
+        }
+        if found.len() == before {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+fn library(used: &[Pipeline]) -> Library<'_> {
+    let mut library = Library::default();
+    for pipeline in used {
+        let entry = Entry {
+            uid: pipeline.metadata.uid.as_deref(),
+            generation: pipeline.metadata.generation,
+            spec: &pipeline.spec,
+        };
+        library.add(pipeline.metadata.name.as_deref().unwrap_or_default(), entry);
+    }
+    library
 }
 
 /// Creates the run; the API server completes its name.

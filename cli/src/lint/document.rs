@@ -4,6 +4,7 @@
 use crds::offline::{self, Violation};
 use crds::{Pipeline, PipelineRun, Runner};
 use planner::names::nearest;
+use planner::reuse::Library;
 use planner::validate;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -21,7 +22,7 @@ pub(super) enum Outcome {
     Empty,
 }
 
-pub(super) fn check(document: &Node) -> Outcome {
+pub(super) fn check(document: &Node, library: &Library<'_>) -> Outcome {
     let object = document.value();
     if object.is_null() {
         return Outcome::Empty;
@@ -35,7 +36,7 @@ pub(super) fn check(document: &Node) -> Outcome {
     let (version, kind) = (text("apiVersion"), text("kind"));
     let ours = version == format!("{}/{}", crds::GROUP, crds::VERSION);
     match (ours, offline::knows(kind)) {
-        (true, true) => Outcome::Checked(problems(document, kind, &object)),
+        (true, true) => Outcome::Checked(problems(document, kind, &object, library)),
         (true, false) => Outcome::Checked(vec![unknown_kind(document, kind)]),
         (false, known) if known && is_almost_ours(version) => {
             Outcome::Checked(vec![other_version(document, version)])
@@ -77,9 +78,9 @@ fn unknown_kind(document: &Node, kind: &str) -> Problem {
 
 /// The API server's verdict, and what the planner adds. The planner's words are better where both
 /// speak of the same: it knows the names around.
-fn problems(document: &Node, kind: &str, object: &Value) -> Vec<Problem> {
+fn problems(document: &Node, kind: &str, object: &Value, library: &Library<'_>) -> Vec<Problem> {
     let violations = offline::check(kind, object);
-    let planned = planned(kind, &without_unknown(object, &violations));
+    let planned = planned(kind, &without_unknown(object, &violations), library);
     let mut problems = Vec::new();
     for violation in violations.iter().filter(|it| !follows(it, &violations)) {
         let is_rule = violation.remedy.is_empty();
@@ -140,16 +141,15 @@ fn is_unknown(violation: &Violation) -> bool {
 }
 
 /// What the planner says; nothing when the document can't be decoded, which the schema reports.
-fn planned(kind: &str, object: &Value) -> Vec<validate::Problem> {
+fn planned(kind: &str, object: &Value, library: &Library<'_>) -> Vec<validate::Problem> {
     fn typed<T: DeserializeOwned>(object: &Value) -> Option<T> {
         T::deserialize(object).ok()
     }
     let result = match kind {
         "Pipeline" => typed::<Pipeline>(object)
-            .map(|pipeline| validate::validate_pipeline(&pipeline.spec).map(drop)),
-        "PipelineRun" => {
-            typed::<PipelineRun>(object).map(|run| validate::validate_run(&run.spec).map(drop))
-        }
+            .map(|pipeline| validate::validate_pipeline_with(&pipeline.spec, library).map(drop)),
+        "PipelineRun" => typed::<PipelineRun>(object)
+            .map(|run| validate::validate_run_with(&run.spec, library).map(drop)),
         "Runner" => {
             typed::<Runner>(object).map(|runner| validate::validate_runner(&runner.spec).map(drop))
         }
@@ -263,7 +263,7 @@ fn from_planner(document: &Node, problem: &validate::Problem) -> Problem {
     found
 }
 
-fn at(document: &Node, field: &str, message: String, remedy: String) -> Problem {
+pub(super) fn at(document: &Node, field: &str, message: String, remedy: String) -> Problem {
     let place = find(document, field);
     Problem {
         line: place.line,
@@ -276,16 +276,16 @@ fn at(document: &Node, field: &str, message: String, remedy: String) -> Problem 
 }
 
 /// Where a field stands, or the last field on the way to it that is there.
-struct Place<'node> {
+pub(super) struct Place<'node> {
     line: usize,
     column: usize,
     /// The field's name, if the field is there and not an entry of a list.
-    key: Option<&'node Key>,
+    pub(super) key: Option<&'node Key>,
     /// The field's value, if the field is there.
-    value: Option<&'node Node>,
+    pub(super) value: Option<&'node Node>,
 }
 
-fn find<'node>(document: &'node Node, path: &str) -> Place<'node> {
+pub(super) fn find<'node>(document: &'node Node, path: &str) -> Place<'node> {
     let Node { line, column, .. } = *document;
     let mut place = Place {
         line,

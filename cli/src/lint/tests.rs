@@ -4,8 +4,13 @@ use std::path::Path;
 
 use super::*;
 
+/// The report of a text that stands alone.
+fn linted(file: &str, text: &str) -> Report {
+    lint_text(file, text, &Pipelines::of_text(text))
+}
+
 fn lines(yaml: &str) -> Vec<String> {
-    let report = lint_text("ci.yaml", yaml);
+    let report = linted("ci.yaml", yaml);
     text(&report, true).lines().map(str::to_owned).collect()
 }
 
@@ -63,7 +68,7 @@ fn a_missing_field_is_shown_at_what_lacks_it() {
 #[test]
 fn a_need_that_does_not_exist_is_reported_once_and_with_the_near_name() {
     let job = "    - {name: b, image: i, needs: [unti], steps: [{name: a, run: b}]}\n";
-    let report = lint_text("ci.yaml", &pipeline(&format!("{JOB}{job}")));
+    let report = linted("ci.yaml", &pipeline(&format!("{JOB}{job}")));
     assert_eq!(report.findings.len(), 1, "{}", text(&report, false));
     let finding = &report.findings[0];
     assert_eq!((finding.line, finding.column), (10, 35));
@@ -80,7 +85,7 @@ fn a_mistake_in_an_expression_is_shown_at_its_column() {
       steps: [{name: a, run: b}]
 ";
     let yaml = pipeline(&format!("  params: [{{name: name}}]\n{JOB}{job}"));
-    let report = lint_text("ci.yaml", &yaml);
+    let report = linted("ci.yaml", &yaml);
     assert_eq!(report.findings.len(), 1, "{}", text(&report, false));
     let finding = &report.findings[0];
     let marked: String = finding.source.chars().skip(finding.column - 1).collect();
@@ -104,7 +109,7 @@ fn tabs_and_broken_syntax_are_shown_where_they_stand() {
 #[test]
 fn a_document_after_a_broken_one_is_checked_too() {
     let yaml = format!("a: [\n---\n{}", pipeline("  jobs: []\n"));
-    let report = lint_text("ci.yaml", &yaml);
+    let report = linted("ci.yaml", &yaml);
     assert_eq!(report.findings.len(), 2, "{}", text(&report, false));
     assert_eq!(report.findings[1].line, 7);
 }
@@ -195,7 +200,7 @@ fn a_kind_or_version_that_is_almost_right_is_a_mistake() {
 
 #[test]
 fn the_json_report_has_every_finding() {
-    let report = lint_text("ci.yaml", &pipeline("  jobs: []\n"));
+    let report = linted("ci.yaml", &pipeline("  jobs: []\n"));
     let value: serde_json::Value = serde_json::from_str(&json(&report)).expect("a report is JSON");
     assert_eq!(value["checked"], 1);
     assert_eq!(value["findings"][0]["line"], 5);
@@ -204,7 +209,7 @@ fn the_json_report_has_every_finding() {
 
 #[test]
 fn a_file_that_is_not_there_is_a_finding() {
-    let report = lint(&[PathBuf::from("/nowhere/ci.yaml")]);
+    let report = lint(&[PathBuf::from("/nowhere/ci.yaml")], &Shelf::default());
     assert!(
         report.findings[0]
             .message
@@ -223,10 +228,13 @@ fn a_folder_is_searched_with_its_folders_but_for_hidden_ones() {
     };
     let names = ["a.yaml", "b/c.yml", "b/d/e.yaml", ".git/f.yaml", "g.json"];
     names.into_iter().for_each(write);
-    let report = lint(&[folder.path().to_owned()]);
+    let report = lint(&[folder.path().to_owned()], &Shelf::default());
     assert_eq!((report.checked, report.findings.len()), (3, 0));
     std::os::unix::fs::symlink(folder.path(), folder.path().join("loop")).expect("a link");
-    assert_eq!(lint(&[folder.path().to_owned()]).checked, 3);
+    assert_eq!(
+        lint(&[folder.path().to_owned()], &Shelf::default()).checked,
+        3
+    );
 }
 
 #[test]
@@ -239,7 +247,7 @@ fn a_megabyte_of_nesting_is_refused_in_short() {
         )
     };
     for open in ["[", "{", "&a [", "{a: "] {
-        let report = lint_text("ci.yaml", &deep(open));
+        let report = linted("ci.yaml", &deep(open));
         let first = &report.findings[0];
         assert!(
             first.message.contains("more than 64 levels deep"),
@@ -248,7 +256,7 @@ fn a_megabyte_of_nesting_is_refused_in_short() {
     }
     let mut block = String::new();
     (0..1_400).for_each(|depth| block.push_str(&format!("{}a:\n", " ".repeat(depth))));
-    let report = lint_text("ci.yaml", &block);
+    let report = linted("ci.yaml", &block);
     assert!(
         report.findings[0].message.contains("levels deep"),
         "{report:?}"
@@ -259,12 +267,12 @@ fn a_megabyte_of_nesting_is_refused_in_short() {
 fn many_keys_anchors_and_aliases_are_read_in_good_time() {
     let keys: String = (0..60_000).map(|n| format!("k{n}: &a{n} x\n")).collect();
     let aliases: String = (0..60_000).map(|n| format!("l{n}: *a{n}\n")).collect();
-    assert!(lint_text("ci.yaml", &(keys + &aliases)).is_clean());
+    assert!(linted("ci.yaml", &(keys + &aliases)).is_clean());
 }
 
 #[test]
 fn sarif_names_rule_place_and_line_of_each_finding() {
-    let report = lint_text("a b.yaml", &pipeline("  jobs: []\n  timeuot: 1h\n"));
+    let report = linted("a b.yaml", &pipeline("  jobs: []\n  timeuot: 1h\n"));
     let log: serde_json::Value = serde_json::from_str(&sarif(&report)).expect("SARIF is JSON");
     assert_eq!(log["version"], "2.1.0");
     let run = &log["runs"][0];
@@ -297,7 +305,7 @@ fn every_example_of_the_schemas_has_the_verdict_of_its_folder() {
             .expect("the examples are there")
             .into_iter()
             .map(|file| {
-                let report = lint(std::slice::from_ref(&file));
+                let report = lint(std::slice::from_ref(&file), &Shelf::default());
                 (file, report)
             })
     };
@@ -340,7 +348,7 @@ fn many_mistakes(value: &str) -> String {
 
 #[test]
 fn all_mistakes_of_a_document_come_at_once_and_each_once() {
-    let report = lint_text("ci.yaml", &many_mistakes("five"));
+    let report = linted("ci.yaml", &many_mistakes("five"));
     insta::assert_snapshot!(text(&report, false), @r#"
     ci.yaml:5:3: spec.timeuot: unknown field "spec.timeuot"; did you mean timeout?
       5 |   timeuot: 1h
@@ -369,7 +377,7 @@ fn all_mistakes_of_a_document_come_at_once_and_each_once() {
 
 #[test]
 fn a_value_of_the_wrong_type_hides_the_rules_as_it_does_on_the_server() {
-    let report = lint_text("ci.yaml", &many_mistakes("5"));
+    let report = linted("ci.yaml", &many_mistakes("5"));
     insta::assert_snapshot!(text(&report, false), @r#"
     ci.yaml:5:3: spec.timeuot: unknown field "spec.timeuot"; did you mean timeout?
       5 |   timeuot: 1h
@@ -387,7 +395,7 @@ fn a_value_of_the_wrong_type_hides_the_rules_as_it_does_on_the_server() {
 #[test]
 fn the_examples_for_users_are_right_but_for_the_one_with_a_mistake() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
-    let report = lint(&[folder]);
+    let report = lint(&[folder], &Shelf::default());
     assert!(report.checked > 0);
     let is_meant = |finding: &Finding| finding.file.ends_with("with-mistake.yaml");
     assert!(report.findings.iter().any(is_meant));

@@ -16,6 +16,7 @@ use rand::Rng;
 use crate::args::RunArguments;
 use crate::failure::Failure;
 use crate::library::{Pipelines, Shelf};
+use crate::lint;
 use crate::manifest::{Manifest, Selected, Values};
 use crate::params;
 

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::cursor::{Cursor, Place};
 use super::outline::{JobOutline, Named, Outline};
 use super::position::{self, Position};
+use super::reuse::{self, Around};
 use super::{cursor, document, expression, schema};
 
 /// Numbers of the protocol's kinds of completions.
@@ -16,7 +17,7 @@ mod kind {
 }
 
 /// The completions at a place of a text.
-pub(super) fn complete(text: &str, at: Position) -> Option<Value> {
+pub(super) fn complete(text: &str, at: Position, around: &Around) -> Option<Value> {
     let line = position::line(text, at.line);
     let column = position::chars_before(line, at.character);
     let here = Here {
@@ -32,6 +33,11 @@ pub(super) fn complete(text: &str, at: Position) -> Option<Value> {
         here.names_of_expression(&found, &outline())
     } else if found.ends_with(&["needs"]) {
         here.needs(&found, &outline())
+    } else if let Some(names) = reuse::names(line, &found, &outline(), around) {
+        let names = names.iter();
+        names
+            .map(|named| here.reference(named, &named.name, &found.word))
+            .collect()
     } else {
         here.by_schema(kind, &found)
     };

@@ -1,15 +1,17 @@
-//! From a name to where it is declared: jobs, params, steps, outputs.
-//! Must not look into other documents.
+//! From a name to where it is declared: jobs, params, steps, outputs, and what is used of others.
+//! Must not look into other documents but for what is used.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::hover::word;
 use super::outline::{Named, Outline};
 use super::position::{self, Position};
-use super::{cursor, document, expression};
+use super::reuse::{self, Around};
+use super::{cursor, document, expression, uri};
 
-/// The range of the declaration of what stands at a place of a text.
-pub(super) fn definition(text: &str, at: Position) -> Option<Value> {
+/// Where that is declared which stands at a place of a text: its range, and its file if it is
+/// another one.
+pub(super) fn definition(text: &str, at: Position, around: &Around) -> Option<Value> {
     document::kind(text, at.line)?;
     let word = word(text, at)?;
     let found = cursor::find(&document::before(text, at.line, word.end))?;
@@ -22,8 +24,19 @@ pub(super) fn definition(text: &str, at: Position) -> Option<Value> {
     } else if found.ends_with(&["needs"]) {
         outline.job(&word.text)?.named.clone()
     } else {
-        return None;
+        let used = reuse::declaration(&word.text, word.line, &found, &outline, around);
+        let (file, other, named) = used?;
+        let text = if other.is_empty() { text } else { &other };
+        let mut place = place(text, &named);
+        if let Some(file) = file {
+            place["uri"] = json!(uri::of(&file));
+        }
+        return Some(place);
     };
+    Some(place(text, &named))
+}
+
+fn place(text: &str, named: &Named) -> Value {
     let end = named.start + named.name.chars().count();
-    Some(position::range(text, named.line, named.start, end))
+    json!({"range": position::range(text, named.line, named.start, end)})
 }

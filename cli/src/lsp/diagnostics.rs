@@ -4,13 +4,14 @@
 use serde_json::{Value, json};
 
 use super::position;
+use crate::library::Pipelines;
 use crate::lint;
 
 /// What is wrong in a text; nothing in a text of others, whose dialect of YAML may be another.
-pub(super) fn diagnostics(text: &str) -> Vec<Value> {
+pub(super) fn diagnostics(text: &str, others: &Pipelines) -> Vec<Value> {
     /// The protocol's number for an error.
     const ERROR: u8 = 1;
-    let report = lint::lint_text("", text);
+    let report = lint::lint_text("", text, others);
     if report.checked == 0 && !text.contains(crds::GROUP) {
         return Vec::new();
     }

@@ -103,8 +103,11 @@ fn is_name(character: char) -> bool {
 /// The names that may stand after the parts of a chain; `job` is the one that the expression is in.
 pub(super) fn next(parts: &[&str], outline: &Outline, job: Option<&JobOutline>) -> Vec<Named> {
     let plain = |names: &[&str]| names.iter().map(|name| Named::of(name)).collect::<Vec<_>>();
+    let inputs = job.and_then(|job| job.inputs.as_ref());
     match parts {
+        [] if inputs.is_some() => plain(&["inputs", "steps", "source", "pipeline", "run"]),
         [] => plain(&ROOTS),
+        ["inputs"] => inputs.cloned().unwrap_or_default(),
         ["params"] => outline.params.clone(),
         ["source"] => plain(&["branch", "tag", "commit", "pullRequest"]),
         ["matrix"] => job.map(|job| job.axes.clone()).unwrap_or_default(),
@@ -137,7 +140,9 @@ pub(super) fn declaration(
     // A job that is not needed is declared all the same.
     let known = match before {
         ["jobs"] => outline.jobs.iter().map(|job| job.named.clone()).collect(),
-        ["params"] | ["matrix"] | ["jobs", _, "outputs"] | ["steps"] => next(before, outline, job),
+        ["params"] | ["inputs"] | ["matrix"] | ["jobs", _, "outputs"] | ["steps"] => {
+            next(before, outline, job)
+        }
         _ => Vec::new(),
     };
     known.into_iter().find(|named| named.name == *last)

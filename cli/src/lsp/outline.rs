@@ -2,17 +2,22 @@
 //! Must not say whether they are right: `lint` does.
 
 use super::cursor::Cursor;
+use super::reuse::Use;
 use crate::lint::tree::{self, Content, Node};
 
 /// What one document declares.
 #[derive(Debug, Default)]
 pub(super) struct Outline {
+    /// The document itself.
+    pub(super) named: Named,
     pub(super) params: Vec<Named>,
     pub(super) jobs: Vec<JobOutline>,
     pub(super) finally: Vec<JobOutline>,
+    /// Step templates: they declare steps and outputs like jobs.
+    pub(super) templates: Vec<JobOutline>,
 }
 
-/// A job and what it declares.
+/// A job or step template, and what it declares.
 #[derive(Debug, Default)]
 pub(super) struct JobOutline {
     pub(super) named: Named,
@@ -21,6 +26,12 @@ pub(super) struct JobOutline {
     pub(super) outputs: Vec<Named>,
     /// Axes of its matrix.
     pub(super) axes: Vec<Named>,
+    /// Inputs of a template; none for a job.
+    pub(super) inputs: Option<Vec<Named>>,
+    /// What it uses.
+    pub(super) uses: Option<Use>,
+    /// What each of its steps uses.
+    pub(super) step_uses: Vec<Option<Use>>,
 }
 
 /// A name, where it stands (line and characters from 0), and a few words on what it names.
@@ -50,7 +61,24 @@ impl Outline {
         document.map_or_else(Self::default, |document| Self::read(&document))
     }
 
+    /// The outline of the Pipeline of this name in a text.
+    pub(super) fn named(text: &str, name: &str) -> Option<Self> {
+        let documents = tree::parse(text).into_iter().flatten();
+        let is_pipeline = |document: &Node| {
+            let kind = document.field("kind").map(|(_, kind)| kind.value());
+            kind.is_some_and(|kind| kind == "Pipeline")
+        };
+        let outlines = documents
+            .filter(is_pipeline)
+            .map(|document| Self::read(&document));
+        outlines
+            .into_iter()
+            .find(|outline| outline.named.name == name)
+    }
+
     fn read(document: &Node) -> Self {
+        let metadata = document.field("metadata");
+        let own = metadata.map_or_else(Named::default, |(_, metadata)| name(metadata, &[]));
         let Some((_, mut spec)) = document.field("spec") else {
             return Self::default();
         };
@@ -62,14 +90,24 @@ impl Outline {
             params: named(spec, "params", &["type", "default", "description"]),
             jobs: jobs("jobs"),
             finally: jobs("finally"),
+            templates: entries(spec, "stepTemplates").map(template).collect(),
+            named: own,
         }
     }
 
-    /// The job that a place belongs to.
+    /// A step template by its name.
+    pub(super) fn template(&self, name: &str) -> Option<&JobOutline> {
+        let mut templates = self.templates.iter();
+        templates.find(|template| template.named.name == name)
+    }
+
+    /// The job or template that a place belongs to.
     pub(super) fn job_at(&self, found: &Cursor) -> Option<&JobOutline> {
         let index = |key| found.index_after(key);
         let of_jobs = index("jobs").and_then(|index| self.jobs.get(index));
-        of_jobs.or_else(|| self.finally.get(index("finally")?))
+        let of_finally = || self.finally.get(index("finally")?);
+        let of_templates = || self.templates.get(index("stepTemplates")?);
+        of_jobs.or_else(of_finally).or_else(of_templates)
     }
 
     /// A job of any kind by its name.
@@ -107,7 +145,31 @@ fn job(node: &Node) -> JobOutline {
         axes: node.field("matrix").map_or_else(Vec::new, |(_, matrix)| {
             named(matrix, "axes", &["values", "from"])
         }),
+        inputs: None,
+        uses: uses(node),
+        step_uses: entries(node, "steps").map(uses).collect(),
     }
+}
+
+fn template(node: &Node) -> JobOutline {
+    JobOutline {
+        named: name(node, &["description"]),
+        inputs: Some(named(node, "inputs", &["type", "default", "description"])),
+        ..job(node)
+    }
+}
+
+fn uses(node: &Node) -> Option<Use> {
+    let (_, uses) = node.field("uses")?;
+    let text = |field: &str| {
+        let (_, value) = uses.field(field)?;
+        value.value().as_str().map(str::to_owned)
+    };
+    Some(Use {
+        pipeline: text("pipeline"),
+        job: text("job"),
+        template: text("template"),
+    })
 }
 
 fn named(node: &Node, field: &str, about: &[&str]) -> Vec<Named> {

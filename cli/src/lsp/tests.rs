@@ -1,9 +1,11 @@
 //! The server's answers to half-written documents: nothing may make it panic.
 
-use serde_json::Value;
+use std::collections::HashMap;
 
 use super::position::Position;
+use super::reuse::Around;
 use super::{completion, definition, diagnostics, hover};
+use crate::library::Pipelines;
 
 const TEXT: &str = "apiVersion: rustci.dev/v1alpha1
 kind: Pipeline
@@ -29,9 +31,13 @@ spec:
 /// Asks everything about a place; gives how many answers there were.
 fn ask(text: &str, line: usize, character: usize) -> usize {
     let at = Position { line, character };
-    let asked: [fn(&str, Position) -> Option<Value>; 3] =
-        [completion::complete, hover::hover, definition::definition];
-    asked.iter().filter(|ask| ask(text, at).is_some()).count()
+    let around = Around::of("untitled:1", text, &HashMap::new());
+    let answers = [
+        completion::complete(text, at, &around),
+        hover::hover(text, at),
+        definition::definition(text, at, &around),
+    ];
+    answers.into_iter().flatten().count()
 }
 
 #[test]
@@ -65,7 +71,7 @@ fn a_document_that_lacks_a_piece_has_mistakes_with_places_in_it() {
         text.drain(start..(start + 5).min(chars.len()));
         let text: String = text.into_iter().collect();
         let lines = text.split('\n').count() as u64;
-        for found in diagnostics::diagnostics(&text) {
+        for found in diagnostics::diagnostics(&text, &Pipelines::of_text(&text)) {
             let line = found["range"]["start"]["line"].as_u64().unwrap();
             assert!(line <= lines, "{found} in\n{text}");
         }

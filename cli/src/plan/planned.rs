@@ -46,6 +46,9 @@ pub(super) struct PlannedJob {
     /// Pool of the job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) runner: Option<String>,
+    /// The job of another pipeline that it is: `PIPELINE/JOB`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) uses: Option<String>,
     /// Its condition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) when: Option<String>,
@@ -93,15 +96,20 @@ impl Planned {
         let spec = valid.spec();
         let waves = waves(valid);
         let last = waves.iter().copied().max().unwrap_or_default();
-        let jobs = spec.jobs.iter().zip(&waves);
+        let written = spec.jobs.iter().chain(&spec.finally_jobs);
+        let waves = waves.into_iter().map(|wave| (wave, false));
+        let finally = std::iter::repeat((last + 1, true));
+        let jobs = valid.jobs().zip(written).zip(waves.chain(finally));
         let known = Known {
             pipeline,
             params,
             matrix: &[],
         };
-        let jobs = jobs.map(|(job, wave)| planned_job(job, *wave, false, known));
-        let finally = spec.finally_jobs.iter();
-        let finally = finally.map(|job| planned_job(job, last + 1, true, known));
+        let jobs = jobs.map(|((job, written), (wave, finally))| PlannedJob {
+            wave,
+            finally,
+            ..planned_job(job, written, known)
+        });
         let timeout = spec.timeout.clone();
         Self {
             pipeline: pipeline.to_owned(),
@@ -109,7 +117,7 @@ impl Planned {
             timeout: timeout.unwrap_or_else(|| duration::format(Settings::default().run_timeout)),
             concurrency: spec.concurrency.clone(),
             waves: last,
-            jobs: jobs.chain(finally).collect(),
+            jobs: jobs.collect(),
         }
     }
 }
@@ -125,26 +133,32 @@ fn waves(valid: &ValidPipeline) -> Vec<usize> {
     waves
 }
 
-fn planned_job(job: &Job, wave: usize, finally: bool, known: Known<'_>) -> PlannedJob {
+/// A job as it is run, and as it is written.
+fn planned_job(job: &Job, written: &Job, known: Known<'_>) -> PlannedJob {
     let timeout = job.timeout.clone();
     PlannedJob {
         name: job.name.clone(),
-        wave,
-        finally,
+        wave: 0,
+        finally: false,
         needs: job.needs.clone(),
         runner: job.runner.clone(),
+        uses: (job.uses.as_ref()).map(|uses| format!("{}/{}", uses.pipeline, uses.job)),
         when: job.when.clone(),
         matrix: job
             .matrix
             .as_ref()
-            .map(|matrix| planned_matrix(job, matrix, known)),
-        image: job.image.as_deref().map(|image| known.text(image)),
+            .map(|matrix| planned_matrix(job, written, matrix, known)),
+        image: match &written.image {
+            Some(image) => Some(known.text(image)),
+            // It closes over the values that the used job is given, and stays as it is written.
+            None => job.image.clone(),
+        },
         timeout: timeout.unwrap_or_else(|| duration::format(Settings::default().job_timeout)),
         steps: job.steps.iter().map(|step| step.name.clone()).collect(),
     }
 }
 
-fn planned_matrix(job: &Job, matrix: &Matrix, known: Known<'_>) -> PlannedMatrix {
+fn planned_matrix(job: &Job, written: &Job, matrix: &Matrix, known: Known<'_>) -> PlannedMatrix {
     let later = matrix.axes.iter();
     let later = later.filter_map(|axis| Some((axis.name.clone(), axis.from.clone()?)));
     let later: Vec<_> = later.collect();
@@ -159,7 +173,7 @@ fn planned_matrix(job: &Job, matrix: &Matrix, known: Known<'_>) -> PlannedMatrix
         MatrixJob {
             name: names::matrix_job(&job.name, texts.iter().map(String::as_str)),
             image: own_image(
-                job,
+                written,
                 Known {
                     matrix: &values,
                     ..known
@@ -171,7 +185,7 @@ fn planned_matrix(job: &Job, matrix: &Matrix, known: Known<'_>) -> PlannedMatrix
     PlannedMatrix::Jobs(named.collect())
 }
 
-/// The image of one job of a matrix, if it depends on its values.
+/// The image of one job of a matrix, if it is written there and depends on its values.
 fn own_image(job: &Job, known: Known<'_>) -> Option<String> {
     let image = job.image.as_deref()?;
     let outside = Known {

@@ -33,6 +33,7 @@ fn plan_of(text: &str, output: PlanOutput, given: &[(&str, &str)]) -> Result<Str
     let arguments = PlanArguments {
         file,
         params: given.iter().map(own).collect(),
+        library: Vec::new(),
         pipeline: None,
         output,
     };

@@ -79,7 +79,10 @@ fn row(job: &PlannedJob) -> Vec<String> {
     };
     vec![
         wave,
-        job.name.clone(),
+        match &job.uses {
+            None => job.name.clone(),
+            Some(uses) => format!("{} = {uses}", job.name),
+        },
         job.needs.join(", "),
         image,
         job.timeout.clone(),
