@@ -8,7 +8,7 @@
 //! curl http://127.0.0.1:9000/
 //! ```
 //!
-//! With `grpc:127.0.0.1:50051` (or `tcp:`, `unix:/path`, `nats:`) the same forwards other services.
+//! With `grpc:127.0.0.1:50051`, `tcp:host:port` or `unix:/path` the same forwards other services.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -2,22 +2,28 @@
 //! deadline, the class and the caller's identity. Must not let a caller name an address.
 //!
 //! An [`Adapter`] opens a connection of one kind to a target. [`Adapters`] finds it by the target's
-//! scheme: `tcp:host:port`, `unix:/path`, `http:host:port`, `http2:`, `grpc:`, `nats:`, or one of
-//! another crate. A [`Gateway`] serves streams: the caller names a route, the gateway's owner has
-//! said which target that is and who may use it. [`forward`] is the caller's side.
+//! scheme: `tcp:host:port`, `unix:/path`, `http:host:port`, `http2:host:port`, `grpc:host:port`,
+//! `nats:host:port/subject`, or one of another crate. A [`Gateway`] serves streams: the caller
+//! names a route, the gateway's owner has said which target that is and who may use it.
+//! [`forward`] is the caller's side.
 //!
-//! How the context arrives: the `http` adapter adds headers (one request a stream, those of the
-//! caller with these names are dropped); the others send a PROXY protocol header when they are
-//! told to. The deadline is kept by the gateway in each case.
+//! How the context arrives: the `http` adapter adds headers (one request a stream, which may switch
+//! to WebSocket; headers of the caller with these names are dropped), and so does the `nats`
+//! adapter (one request and its reply a stream); the others send a PROXY protocol header when they
+//! are told to. The deadline is kept by the gateway in each case.
 
 mod gateway;
 mod http;
+#[cfg(feature = "nats")]
+mod nats;
 mod proxy;
 mod pump;
 mod socket;
 
 pub use gateway::{Gateway, forward, open};
 pub use http::HttpAdapter;
+#[cfg(feature = "nats")]
+pub use nats::NatsAdapter;
 pub use proxy::{ProxyInfo, proxy_header};
 pub use pump::pump;
 pub use socket::{TcpAdapter, UnixAdapter};
@@ -137,17 +143,20 @@ impl Adapters {
         Self::default()
     }
 
-    /// Those of this crate: `tcp`, `unix`, `http`, and `http2`, `grpc`, `nats` as plain TCP whose
-    /// service gets the context in a PROXY header when `proxy_header` is set.
+    /// Those of this crate: `tcp`, `unix`, `http`, with the feature `nats` a `nats` without TLS,
+    /// and `http2`, `grpc` as plain TCP; plain services get the context in a PROXY header when
+    /// `proxy_header` is set.
     pub fn standard(proxy_header: bool) -> Self {
         let tcp = |name| TcpAdapter::new(name, proxy_header);
-        Self::empty()
+        let adapters = Self::empty()
             .with(tcp("tcp"))
             .with(tcp("http2"))
             .with(tcp("grpc"))
-            .with(tcp("nats"))
             .with(UnixAdapter::new("unix", proxy_header))
-            .with(HttpAdapter::new(TcpAdapter::new("http", false)))
+            .with(HttpAdapter::new(TcpAdapter::new("http", false)));
+        #[cfg(feature = "nats")]
+        let adapters = adapters.with(NatsAdapter::new());
+        adapters
     }
 
     /// With one more; it replaces one of the same name.

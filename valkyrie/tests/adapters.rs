@@ -7,8 +7,12 @@ mod conformance;
 mod gateway;
 #[path = "adapters/grpc.rs"]
 mod grpc;
+#[path = "adapters/nats.rs"]
+mod nats;
 #[path = "adapters/services.rs"]
 mod services;
+#[path = "adapters/websocket.rs"]
+mod websocket;
 
 use std::future::Future;
 use std::time::Duration;

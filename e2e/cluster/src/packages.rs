@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::command;
 
-/// Debian packages that a node and its images need.
+/// Debian packages that a node and its images need, and the server that an adapter is tested with.
 const PACKAGES: &[&str] = &[
     "busybox-static",
     "conntrack",
@@ -18,6 +18,7 @@ const PACKAGES: &[&str] = &[
     "iproute2",
     "iptables",
     "libc6-dev",
+    "nats-server",
     "runc",
 ];
 

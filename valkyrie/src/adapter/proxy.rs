@@ -20,6 +20,9 @@ const PEER: u8 = 0xE0;
 const CLASS: u8 = 0xE1;
 const DEADLINE: u8 = 0xE2;
 
+/// Names of the headers begin so where the service reads heads of text.
+pub(super) const HEADERS: &str = "x-valkyrie-";
+
 /// What a header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyInfo {
@@ -46,6 +49,20 @@ impl ProxyInfo {
             class: class_name(context.class),
             deadline_ms: context.deadline.map(left),
         }
+    }
+
+    /// The same as lines of a head, each with its end.
+    pub(super) fn head_lines(&self) -> String {
+        let Self {
+            peer,
+            class,
+            deadline_ms,
+        } = self;
+        let mut lines = format!("{HEADERS}peer: {peer}\r\n{HEADERS}class: {class}\r\n");
+        if let Some(left) = deadline_ms {
+            lines.push_str(&format!("{HEADERS}deadline-ms: {left}\r\n"));
+        }
+        lines
     }
 }
 

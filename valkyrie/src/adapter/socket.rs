@@ -108,7 +108,7 @@ fn capabilities(proxy_header: bool) -> Capabilities {
     }
 }
 
-fn wrong(adapter: &str, target: &str) -> AdapterError {
+pub(super) fn wrong(adapter: &str, target: &str) -> AdapterError {
     AdapterError::Target {
         adapter: adapter.to_owned(),
         target: target.to_owned(),
@@ -127,7 +127,8 @@ async fn announce(
     Ok(())
 }
 
-async fn in_time(
+/// Opens by the caller's deadline, and not later than anyone would wait.
+pub(super) async fn in_time(
     target: &str,
     context: &OpenContext,
     connect: impl Future<Output = io::Result<Box<dyn Duplex>>>,

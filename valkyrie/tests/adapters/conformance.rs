@@ -1,4 +1,4 @@
-//! What every adapter that passes bytes unchanged must do, whatever is below it.
+//! What every adapter must do, whatever is below it: one suite.
 //! Must not know how a particular adapter connects.
 
 use std::sync::Arc;
@@ -8,77 +8,148 @@ use async_trait::async_trait;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use valkyrie::adapter::{
-    Adapter, AdapterError, Adapters, Capabilities, Duplex, OpenContext, TcpAdapter, UnixAdapter,
+    Adapter, AdapterError, Adapters, Capabilities, Duplex, HttpAdapter, OpenContext, TcpAdapter,
+    UnixAdapter,
 };
 use valkyrie::endpoint::{Class, Peer};
+use valkyrie::identity::SpiffeId;
 
 use crate::in_time;
-use crate::services::{GREETING, echo, read_all, tcp_echo, unix_echo};
+use crate::nats::{self, Nats};
+use crate::services::{
+    DEADLINE_MS, GREETING, counted, echo, http, read_all, tcp, tcp_echo, tell, unix,
+};
 
-/// An adapter under test and what is there for it.
-struct Case {
-    adapter: Arc<dyn Adapter>,
-    /// Leads to the greeting echo.
-    target: String,
-    /// Leads nowhere; none when there is no such target.
-    missing: Option<String>,
-    /// Can't be a target.
-    wrong: String,
-    /// Connections that the service has.
-    open: watch::Receiver<usize>,
+/// How one speaks with the service behind an adapter.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Speech {
+    /// It greets, bytes come back as they are, then its end.
+    Plain,
+    /// A request of HTTP/1.1.
+    Http,
+    /// The request's bytes alone.
+    Bare,
 }
 
-fn context() -> OpenContext {
+impl Speech {
+    /// What to send, to hear this again.
+    fn ask(self, payload: &[u8]) -> Vec<u8> {
+        let length = payload.len();
+        let head = format!("POST /echo HTTP/1.1\r\nhost: oak\r\ncontent-length: {length}\r\n\r\n");
+        match self {
+            Speech::Plain | Speech::Bare => payload.to_vec(),
+            Speech::Http => [head.as_bytes(), payload].concat(),
+        }
+    }
+
+    /// What to send, to hear what the service was told.
+    fn who(self) -> &'static [u8] {
+        match self {
+            Speech::Plain | Speech::Bare => b"",
+            Speech::Http => b"GET /who HTTP/1.1\r\nhost: oak\r\nx-valkyrie-peer: admin\r\n\r\n",
+        }
+    }
+
+    /// What was meant, of what came.
+    fn heard(self, answer: Vec<u8>) -> Vec<u8> {
+        match self {
+            Speech::Bare => answer,
+            Speech::Plain => {
+                let rest = answer.strip_prefix(GREETING).expect("a greeting");
+                rest.strip_suffix(b"end").expect("an end").to_vec()
+            }
+            Speech::Http => body(answer),
+        }
+    }
+}
+
+fn body(answer: Vec<u8>) -> Vec<u8> {
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+    answer[end.expect("a head") + 4..].to_vec()
+}
+
+/// An adapter under test and what is there for it.
+pub(crate) struct Case {
+    pub(crate) adapter: Arc<dyn Adapter>,
+    pub(crate) speech: Speech,
+    /// Leads to an echo.
+    pub(crate) target: String,
+    /// Leads to a service that says what it was told; none for an adapter that tells nothing.
+    pub(crate) tells: Option<String>,
+    /// Leads nowhere; none when there is no such target.
+    pub(crate) missing: Option<String>,
+    /// Can't be a target.
+    pub(crate) wrong: String,
+    /// Connections that the service has.
+    pub(crate) open: watch::Receiver<usize>,
+}
+
+pub(crate) fn context() -> OpenContext {
     OpenContext {
-        peer: Peer::Anonymous,
-        class: Class::Job,
+        peer: Peer::Spiffe(SpiffeId::parse("spiffe://test.example/ns/a/agent/oak").expect("an id")),
+        class: Class::Log,
         deadline: None,
     }
 }
 
-async fn greeted(case: &Case) -> Box<dyn Duplex> {
-    let opened = case.adapter.open(&case.target, &context()).await;
-    let mut stream = opened.expect("the service is there");
+async fn opened(case: &Case, target: &str, context: &OpenContext) -> Box<dyn Duplex> {
+    let opened = in_time("a connection", case.adapter.open(target, context)).await;
+    opened.expect("the service is there")
+}
+
+/// Sends all of it, while it takes in what comes. The end follows where it belongs to what is
+/// said; a server of HTTP may take an early one for a caller that has gone.
+async fn exchange(speech: Speech, stream: Box<dyn Duplex>, asked: &[u8]) -> Vec<u8> {
+    let (mut read, mut write) = tokio::io::split(stream);
+    let sending = async {
+        write.write_all(asked).await.expect("taken");
+        match speech {
+            Speech::Plain | Speech::Bare => write.shutdown().await.expect("ended"),
+            Speech::Http => write.flush().await.expect("taken"),
+        }
+    };
+    let both = async { tokio::join!(sending, read_all(&mut read)).1 };
+    in_time("the answer", both).await
+}
+
+/// Bytes go both ways, in order and whole, and each way ends by itself.
+async fn passes_bytes_and_ends(case: &Case) {
+    for length in [0, 1, 1_000_000] {
+        let sent: Vec<u8> = (0..length).map(|at: u32| (at % 251) as u8).collect();
+        let stream = opened(case, &case.target, &context()).await;
+        let got = exchange(case.speech, stream, &case.speech.ask(&sent)).await;
+        let got = case.speech.heard(got);
+        assert!(got == sent, "{} of {length} bytes came back", got.len());
+    }
+}
+
+/// A transparent adapter lets the service speak first.
+async fn lets_the_service_begin(case: &Case) {
+    let mut stream = opened(case, &case.target, &context()).await;
     let mut greeting = vec![0; GREETING.len()];
     let read = in_time("the greeting", stream.read_exact(&mut greeting)).await;
     read.expect("the service speaks first");
     assert_eq!(greeting, GREETING);
-    stream
-}
-
-/// Bytes go both ways at once, in order and whole, and each way ends by itself.
-async fn passes_bytes_and_ends(case: &Case) {
-    let (mut read, mut write) = tokio::io::split(greeted(case).await);
-    let sent: Vec<u8> = (0..1_000_000_u32).map(|at| (at % 251) as u8).collect();
-    let expected = [&sent[..], b"end"].concat();
-    let sending = async {
-        write.write_all(&sent).await.expect("taken");
-        write.shutdown().await.expect("ended");
-    };
-    let both = async { tokio::join!(sending, read_all(&mut read)).1 };
-    let got = in_time("the echo", both).await;
-    assert!(got == expected, "{} bytes came back", got.len());
 }
 
 /// A dropped connection ends at the service too.
 async fn ends_when_dropped(case: &Case) {
     let mut open = case.open.clone();
-    let gone = |count: &usize| *count == 0;
-    in_time("the ones before", open.wait_for(gone))
-        .await
-        .expect("it counts");
-    let stream = greeted(case).await;
-    assert_eq!(*open.borrow(), 1);
+    let mut counts = async |wanted: usize| {
+        let count = in_time("the connections", open.wait_for(|count| *count == wanted)).await;
+        count.expect("it counts");
+    };
+    counts(0).await;
+    let stream = opened(case, &case.target, &context()).await;
+    counts(1).await;
     drop(stream);
-    in_time("the end at the service", open.wait_for(gone))
-        .await
-        .expect("it counts");
+    counts(0).await;
 }
 
 /// What cannot be reached is an error of the right kind, at once or by the deadline.
 async fn refuses(case: &Case) {
     let open = |target: String| async move {
-        let opened = case.adapter.open(&target, &context()).await;
+        let opened = in_time("an error", case.adapter.open(&target, &context())).await;
         opened.map(|_| ()).expect_err("no connection")
     };
     if let Some(missing) = &case.missing {
@@ -95,35 +166,78 @@ async fn refuses(case: &Case) {
     assert!(matches!(late, Err(AdapterError::Deadline(_))));
 }
 
+/// Who asks, how urgently and for how long reach the service, whatever the caller claims.
+async fn tells_the_context(case: &Case) {
+    assert_eq!(case.adapter.capabilities().context, case.tells.is_some());
+    let Some(target) = &case.tells else {
+        return;
+    };
+    let timed = OpenContext {
+        deadline: Some(Instant::now() + Duration::from_millis(DEADLINE_MS)),
+        ..context()
+    };
+    let anonymous = OpenContext {
+        peer: Peer::Anonymous,
+        class: Class::Bulk,
+        ..context()
+    };
+    for (context, expected) in [
+        (timed, "spiffe://test.example/ns/a/agent/oak|log|true"),
+        (context(), "spiffe://test.example/ns/a/agent/oak|log|false"),
+        (anonymous, "|bulk|false"),
+    ] {
+        let stream = opened(case, target, &context).await;
+        let told = exchange(case.speech, stream, case.speech.who()).await;
+        let told = match case.speech {
+            Speech::Http => body(told),
+            Speech::Plain | Speech::Bare => told,
+        };
+        assert_eq!(String::from_utf8(told).expect("text"), expected);
+    }
+}
+
 /// The whole suite.
-async fn conforms(case: Case) {
+pub(crate) async fn conforms(case: Case) {
     let Capabilities {
         half_close,
         transparent,
-        ..
+        context: _,
     } = case.adapter.capabilities();
-    assert!(transparent && half_close, "this suite is for such adapters");
+    assert!(half_close, "the suite ends one way before the other");
+    assert_eq!(transparent, case.speech == Speech::Plain);
     let name = case.adapter.name();
     assert!(!name.is_empty() && !name.contains(':') && name == name.to_lowercase());
+    if transparent {
+        lets_the_service_begin(&case).await;
+    }
     passes_bytes_and_ends(&case).await;
     ends_when_dropped(&case).await;
     refuses(&case).await;
+    tells_the_context(&case).await;
 }
 
 /// A port that was free a moment ago.
-fn closed_port() -> String {
+pub(crate) fn closed_port() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").to_string()
 }
 
 #[tokio::test]
-async fn every_adapter_over_tcp_conforms() {
-    for name in ["tcp", "http2", "grpc", "nats"] {
-        let (address, open) = tcp_echo().await;
-        let standard = Adapters::standard(false);
+async fn every_plain_adapter_over_tcp_conforms_with_and_without_a_proxy_header() {
+    for (name, headed) in ["tcp", "http2", "grpc"]
+        .map(|it| [(it, false), (it, true)])
+        .concat()
+    {
+        let (address, open) = tcp_echo(headed).await;
+        let standard = Adapters::standard(headed);
         conforms(Case {
             adapter: standard.adapter(name).expect("a standard one").clone(),
+            speech: Speech::Plain,
             target: address.to_string(),
+            tells: match headed {
+                true => Some(tcp(tell).await.to_string()),
+                false => None,
+            },
             missing: Some(closed_port()),
             wrong: "no-port".into(),
             open,
@@ -133,21 +247,67 @@ async fn every_adapter_over_tcp_conforms() {
 }
 
 #[tokio::test]
-async fn the_unix_adapter_conforms() {
-    let dir = tempfile::tempdir().expect("a folder");
-    let path = dir.path().join("oak.sock");
-    let open = unix_echo(&path);
+async fn the_unix_adapter_conforms_with_and_without_a_proxy_header() {
+    for headed in [false, true] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| dir.path().join(name);
+        let (count, open) = watch::channel(0);
+        unix(&path("oak.sock"), move |stream| {
+            echo(stream, count.clone(), headed)
+        });
+        unix(&path("ash.sock"), tell);
+        conforms(Case {
+            adapter: Arc::new(UnixAdapter::new("unix", headed)),
+            speech: Speech::Plain,
+            target: path("oak.sock").display().to_string(),
+            tells: headed.then(|| path("ash.sock").display().to_string()),
+            missing: Some(path("elm.sock").display().to_string()),
+            wrong: "relative.sock".into(),
+            open,
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn the_http_adapter_conforms() {
+    let (address, open) = counted(http().await).await;
     conforms(Case {
-        adapter: Arc::new(UnixAdapter::new("unix", false)),
-        target: path.display().to_string(),
-        missing: Some(dir.path().join("elm.sock").display().to_string()),
-        wrong: "relative.sock".into(),
+        adapter: Arc::new(HttpAdapter::new(TcpAdapter::new("http", false))),
+        speech: Speech::Http,
+        target: address.to_string(),
+        tells: Some(address.to_string()),
+        missing: Some(closed_port()),
+        wrong: "no-port".into(),
         open,
     })
     .await;
 }
 
-/// An adapter that this crate does not have: a service in the same process.
+#[tokio::test]
+async fn the_nats_adapter_conforms_with_a_real_server_with_and_without_tls() {
+    for tls in [false, true] {
+        let Some(server) = Nats::start(tls).await else {
+            return;
+        };
+        server.serve("echo", nats::echo).await;
+        server.serve("who", nats::tell).await;
+        let (address, open) = counted(server.address).await;
+        conforms(Case {
+            adapter: Arc::new(server.adapter()),
+            speech: Speech::Bare,
+            target: format!("{address}/echo"),
+            tells: Some(format!("{address}/who")),
+            missing: Some(format!("{}/echo", closed_port())),
+            wrong: format!("{address}/echo.*"),
+            open,
+        })
+        .await;
+    }
+}
+
+/// An adapter that this crate does not have, by its public words alone: a service in the same
+/// process.
 struct InProcess {
     open: watch::Sender<usize>,
 }
@@ -162,7 +322,7 @@ impl Adapter for InProcess {
         Capabilities {
             half_close: true,
             transparent: true,
-            context: false,
+            context: true,
         }
     }
 
@@ -171,19 +331,32 @@ impl Adapter for InProcess {
         target: &str,
         context: &OpenContext,
     ) -> Result<Box<dyn Duplex>, AdapterError> {
-        if target != "echo" {
-            return Err(AdapterError::Target {
-                adapter: self.name().to_owned(),
-                target: target.to_owned(),
-            });
-        }
         if context.deadline.is_some_and(|it| it <= Instant::now()) {
             return Err(AdapterError::Deadline(target.to_owned()));
         }
         let (ours, theirs) = tokio::io::duplex(8 * 1024);
-        tokio::spawn(echo(theirs, self.open.clone()));
+        match target {
+            "echo" => drop(tokio::spawn(echo(theirs, self.open.clone(), false))),
+            "who" => drop(tokio::spawn(tell_directly(theirs, context.clone()))),
+            _ => {
+                return Err(AdapterError::Target {
+                    adapter: self.name().to_owned(),
+                    target: target.to_owned(),
+                });
+            }
+        }
         Ok(Box::new(ours))
     }
+}
+
+async fn tell_directly(mut stream: tokio::io::DuplexStream, context: OpenContext) {
+    let peer = match &context.peer {
+        Peer::Anonymous => String::new(),
+        Peer::Spiffe(id) => id.to_string(),
+    };
+    let class = format!("{:?}", context.class).to_lowercase();
+    let told = format!("{peer}|{class}|{}", context.deadline.is_some());
+    stream.write_all(told.as_bytes()).await.expect("written");
 }
 
 #[tokio::test]
@@ -192,7 +365,9 @@ async fn an_adapter_of_another_crate_conforms_and_is_found_by_its_scheme() {
     let adapters = Adapters::standard(false).with(InProcess { open });
     conforms(Case {
         adapter: adapters.adapter("inprocess").expect("put in").clone(),
+        speech: Speech::Plain,
         target: "echo".into(),
+        tells: Some("who".into()),
         missing: None,
         wrong: "elm".into(),
         open: count,
@@ -202,25 +377,4 @@ async fn an_adapter_of_another_crate_conforms_and_is_found_by_its_scheme() {
     assert!(opened.is_ok());
     let unknown = adapters.open("gopher:oak:70", &context()).await;
     assert!(matches!(unknown.map(|_| ()), Err(AdapterError::Scheme(_))));
-}
-
-#[tokio::test]
-async fn a_proxy_header_tells_the_service_who_asks() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a port");
-    let address = listener.local_addr().expect("an address").to_string();
-    let adapter = TcpAdapter::new("tcp", true);
-    assert!(adapter.capabilities().context);
-    let asked = OpenContext {
-        deadline: Some(Instant::now() + Duration::from_secs(30)),
-        ..context()
-    };
-    let (opened, accepted) = tokio::join!(adapter.open(&address, &asked), listener.accept());
-    drop(opened.expect("reached"));
-    let (mut stream, _) = accepted.expect("reached");
-    let header = in_time("the header", read_all(&mut stream)).await;
-    assert!(header.starts_with(b"\r\n\r\n\0\r\nQUIT\n\x21\x00"));
-    let class = b"\xE1\x00\x03job\xE2\x00\x08";
-    assert!(header.windows(class.len()).any(|part| part == class));
 }

@@ -82,7 +82,7 @@ fn anyone(_: &Peer) -> bool {
 }
 
 /// A connection whose other end is forwarded to the route.
-fn connect(
+pub(crate) fn connect(
     world: &World,
     route: &'static str,
     deadline: Option<Duration>,
@@ -135,9 +135,9 @@ async fn a_real_http_service_answers_through_a_session_and_knows_who_asks() {
 
 #[tokio::test]
 async fn a_service_that_speaks_first_is_forwarded_and_each_way_ends_by_itself() {
-    let (address, _) = tcp_echo().await;
+    let (address, _) = tcp_echo(false).await;
     let gateway = Gateway::new(Adapters::standard(false), 8);
-    let world = world(gateway.route("bus", format!("nats:{address}"), anyone)).await;
+    let world = world(gateway.route("bus", format!("tcp:{address}"), anyone)).await;
     let (mut stream, task) = connect(&world, "bus", None);
     let mut greeting = vec![0; GREETING.len()];
     let read = in_time("the greeting", stream.read_exact(&mut greeting)).await;
@@ -162,7 +162,7 @@ async fn failure(world: &World, route: &'static str, deadline: Option<Duration>)
 
 #[tokio::test]
 async fn a_caller_reaches_only_its_routes_and_is_not_told_of_others() {
-    let (address, _) = tcp_echo().await;
+    let (address, _) = tcp_echo(false).await;
     let target = format!("tcp:{address}");
     let gateway = Gateway::new(Adapters::standard(false), 8)
         .route("bus", target.clone(), anyone)
@@ -185,7 +185,7 @@ async fn a_caller_reaches_only_its_routes_and_is_not_told_of_others() {
 
 #[tokio::test]
 async fn the_deadline_ends_a_connection_and_a_full_gateway_refuses() {
-    let (address, mut count) = tcp_echo().await;
+    let (address, mut count) = tcp_echo(false).await;
     let gateway = Gateway::new(Adapters::standard(false), 1);
     let world = world(gateway.route("bus", format!("tcp:{address}"), anyone)).await;
     let (mut held, task) = connect(&world, "bus", None);
