@@ -57,6 +57,9 @@ pub(crate) async fn install_files(bench: &Bench, files: &[&str]) {
             Scope::Cluster => Api::all_with(bench.client.clone(), &resource),
             Scope::Namespaced => Api::namespaced_with(bench.client.clone(), SYSTEM, &resource),
         };
+        let namespace = object.metadata.namespace.as_deref();
+        let wanted = (capabilities.scope == Scope::Namespaced).then_some(SYSTEM);
+        assert_eq!(namespace, wanted, "{object:?}");
         let name = object.metadata.name.clone().unwrap();
         let mut params = PatchParams::apply("test").force();
         params.field_validation = Some(kube::api::ValidationDirective::Strict);
@@ -73,6 +76,8 @@ fn the_kustomization_names_every_file() {
     let kustomization: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
     let named: Vec<String> = serde_yaml::from_value(kustomization["resources"].clone()).unwrap();
     assert_eq!(named, FILES.map(|file| format!("{file}.yaml")));
+    // kustomize would give it to the admission policy as well, which has none.
+    assert!(kustomization["namespace"].is_null());
 }
 
 #[test]
