@@ -139,6 +139,15 @@ impl FrameReader {
         }
     }
 
+    /// The payload of the next frame, if that is a whole `Data` frame with a payload and has been
+    /// read from the transport already. Every other case is left to [`next`](Self::next).
+    pub(super) fn ready_data(&mut self) -> Option<Bytes> {
+        let payload = self.decoder.ready_data()?;
+        self.frames += 1;
+        self.empties = 0;
+        Some(payload)
+    }
+
     /// A whole frame is there.
     fn arrived(&mut self, frame: Frame) -> Result<Frame, Flow> {
         self.frames += 1;
@@ -200,7 +209,23 @@ impl FrameReader {
         if let Some(reporter) = &mut self.reporter {
             reporter.read(None);
         }
+        self.take_end().await;
         body
+    }
+
+    /// Takes the end of the stream if it is there already, without waiting for it: a reader that
+    /// is dropped before the end makes the transport tell the peer to stop, one packet more.
+    async fn take_end(&mut self) {
+        if self.decoder.finish().is_err() {
+            return;
+        }
+        let mut read = std::pin::pin!(self.half.read());
+        std::future::poll_fn(|context| {
+            // What follows a body means nothing, and an error has no more to say.
+            let _ = read.as_mut().poll(context);
+            std::task::Poll::Ready(())
+        })
+        .await;
     }
 
     async fn gather(&mut self, length: usize) -> Result<Bytes, Flow> {

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::frames::Flow;
 use super::governor::{Leave, PIECE};
@@ -11,10 +11,16 @@ use crate::error::Code;
 use crate::transport::{SendHalf, StreamError};
 use crate::wire::{Frame, FrameType, frame};
 
+/// Payloads up to this size are copied behind their header.
+const COPIED: usize = 1024;
+
 /// The sending half of a stream with what waits to be written on it.
 pub(super) struct Outflow {
     half: SendHalf,
     chunks: VecDeque<Bytes>,
+    /// What comes after `chunks`: headers and small payloads, copied together since each chunk
+    /// costs the transport more than a few bytes do.
+    tail: BytesMut,
     /// What may leave now; the rest in `chunks` waits for leave.
     piece: VecDeque<Bytes>,
     leave: Option<Leave>,
@@ -29,6 +35,7 @@ impl Outflow {
         Self {
             half,
             chunks: VecDeque::new(),
+            tail: BytesMut::new(),
             piece: VecDeque::new(),
             leave: None,
             refused: false,
@@ -44,15 +51,31 @@ impl Outflow {
     /// Adds a frame to what is to be written.
     pub(super) fn push(&mut self, frame: &Frame) {
         self.frames += 1;
-        self.chunks.extend(frame.encode());
+        frame::put_header(frame.kind, frame.payload.len(), &mut self.tail);
+        self.push_bytes(&frame.payload);
     }
 
     /// Adds one `Data` frame.
     pub(super) fn push_data(&mut self, payload: Bytes) {
         self.frames += 1;
-        self.chunks
-            .push_back(frame::header(FrameType::Data, payload.len()));
-        self.chunks.push_back(payload);
+        frame::put_header(FrameType::Data, payload.len(), &mut self.tail);
+        self.push_bytes(&payload);
+    }
+
+    fn push_bytes(&mut self, payload: &Bytes) {
+        if payload.len() <= COPIED {
+            self.tail.put_slice(payload);
+            return;
+        }
+        self.seal();
+        self.chunks.push_back(payload.clone());
+    }
+
+    /// Nothing more is copied behind what the tail holds.
+    fn seal(&mut self) {
+        if !self.tail.is_empty() {
+            self.chunks.push_back(self.tail.split().freeze());
+        }
     }
 
     /// Adds a body as `Data` frames of at most `cap` bytes.
@@ -65,11 +88,13 @@ impl Outflow {
 
     /// Bytes that wait to be written.
     pub(super) fn waiting(&self) -> usize {
-        self.chunks.iter().map(Bytes::len).sum()
+        let chunks: usize = self.chunks.iter().map(Bytes::len).sum();
+        chunks + self.tail.len()
     }
 
     /// Writes everything. Cancel-safe: what is left stays, and the next call goes on with it.
     pub(super) async fn flush(&mut self) -> Result<(), Flow> {
+        self.seal();
         loop {
             self.half.write(&mut self.piece).await?;
             let Some(leave) = &self.leave else {
@@ -120,7 +145,7 @@ impl Outflow {
 
     /// Whether no message is half written, so that another frame may follow.
     pub(super) fn is_whole(&self) -> bool {
-        self.chunks.is_empty() && self.piece.is_empty()
+        self.chunks.is_empty() && self.tail.is_empty() && self.piece.is_empty()
     }
 }
 

@@ -246,12 +246,18 @@ impl Shared {
 
     /// A line that may start something and is not `not`; none when the session is over.
     pub(super) async fn line(&self, not: Option<&Arc<Line>>) -> Option<Arc<Line>> {
-        let mut lines = self.line.subscribe();
-        let usable = lines.wait_for(|line| {
+        let is_usable = |line: &Option<Arc<Line>>| {
             line.as_ref().is_some_and(|line| {
                 line.may_start() && not.is_none_or(|not| !Arc::ptr_eq(not, line))
             })
-        });
+        };
+        // Most of the time one is up, and nothing needs to be waited for.
+        let now = self.line.borrow().clone().filter(|_| !self.is_down());
+        if is_usable(&now) {
+            return now;
+        }
+        let mut lines = self.line.subscribe();
+        let usable = lines.wait_for(is_usable);
         tokio::select! {
             biased;
             () = self.down() => None,

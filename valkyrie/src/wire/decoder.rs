@@ -1,7 +1,7 @@
 //! Bytes of a stream in, frames out; memory grows only with bytes that have arrived.
 //! Must not do I/O.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::frame::{Header, MAX_HEADER};
 use super::{Caps, Frame, FrameType, WireError};
@@ -84,7 +84,7 @@ impl Decoder {
                 }
                 State::Skip { missing } => {
                     let taken = (*missing).min(self.chunk.len());
-                    drop(self.chunk.split_to(taken));
+                    self.chunk.advance(taken);
                     *missing -= taken;
                     if *missing > 0 {
                         return Ok(None);
@@ -108,6 +108,22 @@ impl Decoder {
         }
     }
 
+    /// The payload of a `Data` frame that lies whole in the last chunk, unless it is empty: what
+    /// [`next_frame`](Self::next_frame) would give, quickly. None says nothing.
+    pub fn ready_data(&mut self) -> Option<Bytes> {
+        if !matches!(self.state, State::Header { filled: 0, .. }) {
+            return None;
+        }
+        let (header, length) = Header::decode(&self.chunk, self.caps).ok()??;
+        let whole = header.kind == FrameType::Data && self.chunk.len() >= length + header.length;
+        if !whole || header.length == 0 {
+            return None;
+        }
+        self.chunk.advance(length);
+        self.skipped = 0;
+        Some(self.chunk.split_to(header.length))
+    }
+
     /// Checks that the stream may end here.
     ///
     /// # Errors
@@ -127,12 +143,12 @@ impl Decoder {
         bytes[*filled..*filled + taken].copy_from_slice(&self.chunk[..taken]);
         match Header::decode(&bytes[..*filled + taken], self.caps)? {
             Some((header, length)) => {
-                drop(self.chunk.split_to(length - *filled));
+                self.chunk.advance(length - *filled);
                 Ok(Some(header))
             }
             None => {
                 *filled += taken;
-                drop(self.chunk.split_to(taken));
+                self.chunk.advance(taken);
                 Ok(None)
             }
         }

@@ -167,14 +167,19 @@ impl Frame {
 /// are not.
 pub fn header(kind: FrameType, length: usize) -> Bytes {
     let mut out = BytesMut::with_capacity(MAX_HEADER);
-    varint::encode(kind.number(), &mut out);
+    put_header(kind, length, &mut out);
+    out.freeze()
+}
+
+/// Appends what [`header`] gives.
+pub fn put_header(kind: FrameType, length: usize, out: &mut BytesMut) {
+    varint::encode(kind.number(), out);
     out.put_u8(if matches!(kind, FrameType::Unknown(_)) {
         0
     } else {
         CRITICAL
     });
-    varint::encode(length as u64, &mut out);
-    out.freeze()
+    varint::encode(length as u64, out);
 }
 
 /// The longest header: two varints of eight bytes and the flags.

@@ -53,6 +53,7 @@ over_each_transport! {
     a_dropped_call_is_cancelled_at_the_peer
     a_panic_in_a_handler_fails_only_its_call
     a_stream_carries_messages_both_ways_with_their_borders
+    many_messages_at_once_arrive_as_if_sent_one_by_one
     a_handlers_error_ends_its_stream_in_words
     a_dropped_stream_is_an_error_and_never_a_silent_end
     a_stalled_reader_blocks_its_sender_with_bounded_memory
@@ -81,6 +82,7 @@ far_away! {
     a_dropped_call_is_cancelled_at_the_peer
     a_panic_in_a_handler_fails_only_its_call
     a_stream_carries_messages_both_ways_with_their_borders
+    many_messages_at_once_arrive_as_if_sent_one_by_one
     a_handlers_error_ends_its_stream_in_words
     a_dropped_stream_is_an_error_and_never_a_silent_end
     a_message_over_the_limit_is_refused_before_it_leaves
@@ -203,6 +205,45 @@ async fn a_stream_carries_messages_both_ways_with_their_borders(stage: Stage) {
     }
     tx.finish().await.unwrap();
     assert_eq!(rx.recv().await.unwrap(), None);
+}
+
+async fn many_messages_at_once_arrive_as_if_sent_one_by_one(stage: Stage) {
+    let world = World::new(stage, Limits::default()).await;
+    let session = world.dial("a").await;
+    let (mut tx, mut rx) = session
+        .open(ECHO_STREAM, Bytes::from_static(b"head"), Class::Log)
+        .await
+        .unwrap();
+    // Small ones, an empty one, and one that is larger than what is written at once.
+    let sizes = (0..300).chain([0, 200_000, 1]);
+    let messages: Vec<Bytes> = sizes
+        .map(|size| Bytes::from(vec![size as u8; size]))
+        .collect();
+    let sending = async {
+        tx.send_all(messages.clone()).await.unwrap();
+        let cap = Limits::default().data_frame;
+        let large = [Bytes::from_static(b"last"), Bytes::from(vec![0; cap + 1])];
+        let error = tx.send_all(large).await.unwrap_err();
+        assert_eq!(error.code, Code::InvalidArgument);
+        tx.finish().await.unwrap();
+    };
+    let receiving = async {
+        let mut received = Vec::new();
+        loop {
+            let before = received.len();
+            let count = rx.recv_many(&mut received, 7).await.unwrap();
+            assert_eq!(received.len(), before + count);
+            assert!(count <= 7);
+            if count == 0 {
+                return received;
+            }
+        }
+    };
+    let (_, received) = in_time("the messages", async { tokio::join!(sending, receiving) }).await;
+    let head = Bytes::from_static(b"head");
+    let last = Bytes::from_static(b"last");
+    let expected: Vec<Bytes> = [head].into_iter().chain(messages).chain([last]).collect();
+    assert_eq!(received, expected);
 }
 
 async fn a_handlers_error_ends_its_stream_in_words(stage: Stage) {

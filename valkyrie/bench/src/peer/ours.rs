@@ -106,9 +106,11 @@ impl Handler for Bench {
             return logs::take(&self.logs, &head, tx, rx).await;
         }
         let mut total = 0_u64;
-        while let Some(message) = rx.recv().await? {
-            total += message.len() as u64;
-            self.service.took(message.len());
+        let mut messages = Vec::new();
+        while rx.recv_many(&mut messages, 1024).await? > 0 {
+            let bytes: usize = messages.drain(..).map(|message| message.len()).sum();
+            total += bytes as u64;
+            self.service.took(bytes);
         }
         tx.send(Bytes::copy_from_slice(&total.to_be_bytes()))
             .await?;
@@ -187,9 +189,8 @@ pub(crate) async fn messages(session: &Session, count: u64) -> Result<()> {
     let (mut tx, rx) = session.open(BULK, Bytes::new(), Class::Job).await?;
     let message = Bytes::from_static(&[7; SMALL]);
     for _ in 0..count / BATCH as u64 {
-        for _ in 0..BATCH {
-            tx.send(message.clone()).await?;
-        }
+        tx.send_all(std::iter::repeat_n(message.clone(), BATCH))
+            .await?;
     }
     confirmed(tx, rx, count / BATCH as u64 * (BATCH * SMALL) as u64).await
 }

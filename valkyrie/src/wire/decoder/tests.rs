@@ -60,6 +60,36 @@ proptest! {
     }
 
     #[test]
+    fn taking_what_is_ready_changes_nothing_but_the_order_of_calls(
+        frames in prop::collection::vec(arbitrary_frame(), 0..8),
+        cuts in prop::collection::vec(1usize..400, 1..20),
+        ready in prop::collection::vec(any::<bool>(), 64),
+    ) {
+        let mut bytes: Bytes =
+            frames.iter().flat_map(Frame::to_bytes).collect::<Vec<u8>>().into();
+        let mut pieces: Vec<Bytes> =
+            cuts.iter().map(|cut| bytes.split_to((*cut).min(bytes.len()))).collect();
+        pieces.push(bytes);
+        let mut decoder = Decoder::new(CAPS);
+        let (mut decoded, mut ready) = (Vec::new(), ready.into_iter().cycle());
+        for piece in pieces {
+            decoder.push(piece);
+            loop {
+                let data = ready.next().unwrap().then(|| decoder.ready_data()).flatten();
+                if let Some(payload) = data {
+                    decoded.push(Frame { kind: FrameType::Data, payload });
+                    continue;
+                }
+                match decoder.next_frame().unwrap() {
+                    Some(frame) => decoded.push(frame),
+                    None => break,
+                }
+            }
+        }
+        prop_assert_eq!(decoded, frames);
+    }
+
+    #[test]
     fn no_bytes_whatever_panic_or_hold_more_than_arrived(
         pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..32),
     ) {
