@@ -92,6 +92,10 @@ impl FrameReader {
     /// Tells the peer how far the stream has been read, from now on.
     pub(super) fn report(&mut self, reporter: impl FnOnce(u64) -> Option<Reporter>) {
         self.reporter = reporter(self.total);
+        if let Some(reporter) = &mut self.reporter {
+            // What came with the head may be all that comes before the sender waits for a report.
+            reporter.read(Some(0));
+        }
     }
 
     /// Holds the peer to the limits of conduct on this stream.

@@ -15,6 +15,14 @@ use crate::qos::{QosPolicy, SMALL, Scheduler, Tenant};
 use crate::transport::TransportKind;
 use crate::wire::message::Progress;
 
+/// Bytes that all streams together may leave unreported: less than the least budget, so that a
+/// sender never waits for reports that do not come.
+const UNREPORTED: u64 = 96 * 1024;
+/// A receiver reports no more often than after so many bytes, however many streams there are.
+const REPORT_LEAST: u64 = 4 * 1024;
+/// What is not worth a report of its own waits so long for others: the last bytes of a piece must
+/// not count as under way until the next piece has come.
+const TOGETHER: Duration = Duration::from_millis(1);
 /// Largest piece that leave is asked for.
 pub(super) const PIECE: usize = 64 * 1024;
 
@@ -35,11 +43,23 @@ impl Numbered {
 pub(super) struct Governor {
     state: Mutex<State>,
     /// What is to be reported; at most one entry per open stream.
-    reports: Mutex<BTreeMap<Numbered, u64>>,
+    reports: Mutex<Reports>,
     reported: Notify,
     numbers: AtomicU64,
+    /// Streams of which is reported how far they have been read.
+    reporters: AtomicU64,
     metrics: Arc<Metrics>,
     kind: TransportKind,
+}
+
+/// How far streams have been read, as the peer is to hear.
+#[derive(Default)]
+struct Reports {
+    due: BTreeMap<Numbered, u64>,
+    /// Whether it is to hear at once.
+    urgent: bool,
+    /// Since when something waits to be told.
+    since: Option<Instant>,
 }
 
 struct State {
@@ -61,6 +81,7 @@ impl Governor {
             reports: Mutex::default(),
             reported: Notify::new(),
             numbers: AtomicU64::new(1),
+            reporters: AtomicU64::new(0),
             metrics,
             kind,
         };
@@ -182,22 +203,43 @@ impl Governor {
     /// Returns what is to be reported to the peer, when there is something.
     pub(super) async fn reports(&self) -> Vec<Progress> {
         loop {
-            let reports = std::mem::take(&mut *self.reports.lock());
-            if !reports.is_empty() {
-                let frame = |(stream, received): (Numbered, u64)| Progress {
-                    stream: stream.number,
-                    mine: stream.ours,
-                    received,
-                };
-                return reports.into_iter().map(frame).collect();
+            let wait = {
+                let mut reports = self.reports.lock();
+                let wait = reports.since.map(|since| since + TOGETHER);
+                if reports.urgent || wait.is_some_and(|wait| Instant::now() >= wait) {
+                    let frame = |(stream, received): (Numbered, u64)| Progress {
+                        stream: stream.number,
+                        mine: stream.ours,
+                        received,
+                    };
+                    let reports = std::mem::take(&mut *reports);
+                    return reports.due.into_iter().map(frame).collect();
+                }
+                wait
+            };
+            let reported = self.reported.notified();
+            match wait {
+                None => reported.await,
+                // The time counts from the first report, so a caller that begins anew loses none.
+                Some(wait) => tokio::select! {
+                    () = reported => {}
+                    () = tokio::time::sleep_until(wait.into()) => {}
+                },
             }
-            self.reported.notified().await;
         }
     }
 
-    fn report(&self, stream: Numbered, received: u64) {
-        self.reports.lock().insert(stream, received);
-        self.reported.notify_one();
+    /// A stream has been read so far: the peer hears it at once, or soon, together with others.
+    fn report(&self, stream: Numbered, received: u64, urgent: bool) {
+        let mut reports = self.reports.lock();
+        reports.due.insert(stream, received);
+        let first = reports.since.is_none();
+        reports.since.get_or_insert_with(Instant::now);
+        let wakes = urgent && !reports.urgent;
+        reports.urgent |= urgent;
+        if first || wakes {
+            self.reported.notify_one();
+        }
     }
 }
 
@@ -341,7 +383,8 @@ impl Drop for Leave {
 pub(super) struct Reporter {
     governor: Arc<Governor>,
     stream: Numbered,
-    every: u64,
+    /// Never more bytes than these are left unreported.
+    most: u64,
     received: u64,
     reported: u64,
 }
@@ -354,12 +397,15 @@ impl Reporter {
         stream: Numbered,
         received: u64,
     ) -> Option<Self> {
-        (stream.number != 0 && class.has_budget()).then(|| Self {
-            governor: governor.clone(),
-            stream,
-            every: class.report_after(),
-            received,
-            reported: 0,
+        (stream.number != 0 && class.has_budget()).then(|| {
+            governor.reporters.fetch_add(1, Ordering::Relaxed);
+            Self {
+                governor: governor.clone(),
+                stream,
+                most: class.report_after(),
+                received,
+                reported: 0,
+            }
         })
     }
 
@@ -381,9 +427,21 @@ impl Reporter {
     pub(super) fn read(&mut self, bytes: Option<usize>) {
         self.received += bytes.unwrap_or(0) as u64;
         let new = self.received - self.reported;
-        if new >= self.every || (bytes.is_none() && new > 0) {
-            self.reported = self.received;
-            self.governor.report(self.stream, self.received);
+        let reporters = self.governor.reporters.load(Ordering::Relaxed).max(1);
+        let every = (UNREPORTED / reporters).clamp(REPORT_LEAST, self.most);
+        if new == 0 {
+            return;
         }
+        let urgent = new >= every || bytes.is_none();
+        if urgent {
+            self.reported = self.received;
+        }
+        self.governor.report(self.stream, self.received, urgent);
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        self.governor.reporters.fetch_sub(1, Ordering::Relaxed);
     }
 }

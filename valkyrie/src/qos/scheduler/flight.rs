@@ -62,6 +62,27 @@ impl Flying {
     }
 }
 
+/// So few bytes that they need not be reported have arrived after four round trips, and no sooner
+/// than this.
+const SETTLED: Duration = Duration::from_millis(5);
+
+/// How long a class waits for a report.
+struct Patience {
+    /// Fewer bytes than these may never be reported, though they were read.
+    unreported: u64,
+    few: Duration,
+    more: Duration,
+}
+
+impl Patience {
+    fn of(&self, flying: &Flying) -> Duration {
+        match flying.open() < self.unreported {
+            true => self.few.min(self.more),
+            false => self.more,
+        }
+    }
+}
+
 impl Flight {
     pub(super) fn new(policies: [BudgetPolicy; 3], parking: Parking, now: Instant) -> Self {
         Self {
@@ -195,7 +216,7 @@ impl Flight {
         let patience = self.patience();
         let mut room = self.parking.most.saturating_sub(self.parked());
         for flying in self.flying.values_mut() {
-            let silent = now >= flying.heard + patience[flying.class];
+            let silent = now >= flying.heard + patience[flying.class].of(flying);
             if silent && !flying.parked && (1..=room).contains(&flying.open()) {
                 flying.parked = true;
                 room -= flying.open();
@@ -212,7 +233,7 @@ impl Flight {
         let room = self.parking.most.saturating_sub(self.parked());
         let parking = self.flying.values();
         let parking = parking.filter(|f| !f.parked && (1..=room).contains(&f.open()));
-        parking.map(|f| f.heard + patience[f.class]).min()
+        parking.map(|f| f.heard + patience[f.class].of(f)).min()
     }
 
     /// Bytes that wait for readers that do not read.
@@ -222,10 +243,15 @@ impl Flight {
     }
 
     /// How long each class may be silent before it counts as parked.
-    fn patience(&self) -> [Duration; 3] {
+    fn patience(&self) -> [Patience; 3] {
         [0, 1, 2].map(|at| {
-            let round_trip = self.budgets[at].round_trip().unwrap_or_default();
-            self.parking.after.max(round_trip * 4)
+            let round_trip = self.budgets[at].round_trip();
+            let few = round_trip.map_or(self.parking.after, |time| (time * 4).max(SETTLED));
+            Patience {
+                unreported: Class::ALL[at + 1].report_after(),
+                few,
+                more: self.parking.after.max(round_trip.unwrap_or_default() * 4),
+            }
         })
     }
 

@@ -9,6 +9,15 @@ fn held(tuning: &Tuning) -> String {
 }
 
 #[test]
+fn the_send_buffer_holds_all_budgets_and_what_leaves_without_asking() {
+    let streams = u64::from(Limits::default().streams);
+    let at_once = 2 * streams * crate::qos::SMALL as u64;
+    // And as much again of control, in its burst.
+    let control = crate::qos::QosPolicy::default().control.burst;
+    assert!(crate::qos::ALL_BUDGETS + at_once + control <= SEND_WINDOW);
+}
+
+#[test]
 fn a_stream_window_over_1_mib_is_never_set() {
     const { assert!(STREAM_WINDOW <= 1024 * 1024) };
     let held = held(&Tuning::client(&Limits::default()));
