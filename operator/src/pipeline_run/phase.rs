@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition,
-    PodStatus,
+    ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition, PodStatus,
 };
 use planner::run::{CompanionEnd, CompanionFact, CompanionPhase, CompanionRole, PlacePhase};
 
@@ -116,40 +115,30 @@ fn not_started(status: &PodStatus, created: Timestamp) -> PlacePhase {
 pub fn companions(pod: &Pod) -> Vec<CompanionFact> {
     let created = pod.metadata.creation_timestamp.as_ref();
     let created = created.map_or(Timestamp::UNIX_EPOCH, |time| time.0);
-    let Some(spec) = &pod.spec else {
+    let Some(status) = &pod.status else {
         return Vec::new();
     };
-    let specs = spec.init_containers.iter().flatten();
-    let specs = specs.chain(&spec.containers);
-    let status = pod.status.clone().unwrap_or_default();
-    let since = scheduled_at(&status, created);
-    let fact = |container: &Container| {
+    let since = scheduled_at(status, created);
+    let fact = |container: &ContainerStatus| {
         let service = container.name.strip_prefix(SERVICE_PREFIX);
         let role = match service {
             Some(name) => CompanionRole::Service(name.to_owned()),
             None if container.name.starts_with(ANNEX_PREFIX) => CompanionRole::StepImage,
             None => return None,
         };
-        let lists = [&status.init_container_statuses, &status.container_statuses];
-        let mut statuses = lists.into_iter().flatten().flatten();
-        let status = statuses.find(|status| status.name == container.name);
-        Some(companion(role, container, status, since))
+        Some(companion(role, container, since))
     };
-    specs.filter_map(fact).collect()
+    // The cache keeps no specs; the kubelet lists services in their order.
+    let services = status.init_container_statuses.iter().flatten();
+    let all = services.chain(status.container_statuses.iter().flatten());
+    all.filter_map(fact).collect()
 }
 
-fn companion(
-    role: CompanionRole,
-    container: &Container,
-    status: Option<&ContainerStatus>,
-    since: Timestamp,
-) -> CompanionFact {
-    let state = status.and_then(|status| status.state.as_ref());
-    let last = status.and_then(|status| status.last_state.as_ref());
+fn companion(role: CompanionRole, status: &ContainerStatus, since: Timestamp) -> CompanionFact {
+    let (state, last) = (status.state.as_ref(), status.last_state.as_ref());
     let ended = [state, last].into_iter().flatten();
     let ended = ended.filter_map(|state| state.terminated.as_ref()).next();
-    let restarts = status.map_or(0, |status| status.restart_count);
-    let restarts = u32::try_from(restarts).unwrap_or_default();
+    let restarts = u32::try_from(status.restart_count).unwrap_or_default();
     let is_down = state.is_some_and(|state| state.terminated.is_some());
     let running = state.and_then(|state| state.running.as_ref());
     let phase = match (state.and_then(trouble), running) {
@@ -158,9 +147,7 @@ fn companion(
             message,
             since,
         },
-        (None, Some(_)) if status.is_some_and(|status| status.started == Some(true)) => {
-            CompanionPhase::Ready
-        }
+        (None, Some(_)) if status.started == Some(true) => CompanionPhase::Ready,
         (None, Some(running)) => CompanionPhase::Starting {
             since: running.started_at.as_ref().map_or(since, |time| time.0),
         },
@@ -168,7 +155,7 @@ fn companion(
     };
     CompanionFact {
         role,
-        image: container.image.clone().unwrap_or_default(),
+        image: status.image.clone(),
         phase,
         ends: restarts + u32::from(is_down),
         last_end: ended.map(|ended| end(ended, since)),

@@ -166,7 +166,6 @@ fn a_failed_carrier_ends_the_place_with_its_words() {
 fn service(status: Value) -> CompanionFact {
     let pod = json!({
         "metadata": {"name": "p", "creationTimestamp": "2026-01-01T10:00:00Z"},
-        "spec": {"containers": [], "initContainers": [{"name": "service-db", "image": "db:1"}]},
         "status": {"phase": "Pending", "initContainerStatuses": [status]}});
     let mut facts = companions(&serde_json::from_value(pod).unwrap());
     assert_eq!(facts[0].role, CompanionRole::Service("db".to_owned()));
@@ -174,8 +173,8 @@ fn service(status: Value) -> CompanionFact {
 }
 
 fn service_status(state: Value, last: Value, restarts: u32, started: bool) -> Value {
-    json!({"name": "service-db", "state": state, "lastState": last, "image": "", "imageID": "",
-           "ready": false, "restartCount": restarts, "started": started})
+    json!({"name": "service-db", "state": state, "lastState": last, "image": "db:1",
+           "imageID": "", "ready": false, "restartCount": restarts, "started": started})
 }
 
 #[test]
