@@ -36,7 +36,7 @@ use async_trait::async_trait;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::endpoint::{CallError, Class, Code, Peer};
+use crate::endpoint::{CallError, Class, Code, Peer, TraceContext};
 
 /// A connection to a service.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -52,6 +52,8 @@ pub struct OpenContext {
     pub class: Class,
     /// When the caller stops waiting, for the whole of it; none when it has not said.
     pub deadline: Option<Instant>,
+    /// The trace it belongs to, if the caller has said so.
+    pub trace: Option<TraceContext>,
 }
 
 /// What an adapter can do, so that a caller need not try.

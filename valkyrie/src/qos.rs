@@ -52,7 +52,7 @@ use crate::wire::Class;
 
 /// Bodies of calls and replies up to so many bytes leave at once, without asking: they are as many
 /// as there may be streams at most, for which the send buffer has room besides all budgets.
-pub const SMALL: usize = 2048;
+pub const SMALL: usize = 1024;
 
 impl Class {
     /// Whether bytes of this class may be dropped when there is no room, leaving a marker.

@@ -10,7 +10,7 @@ use prost::Message;
 use tokio::sync::Semaphore;
 
 use super::{Adapters, Duplex, OpenContext, pump};
-use crate::endpoint::{CallContext, CallError, Class, Code, Method, Peer, Rx, Session, Tx};
+use crate::endpoint::{CallContext, CallError, Code, Method, OpenOptions, Peer, Rx, Session, Tx};
 
 /// Longest name of a route in bytes.
 const MAX_ROUTE: usize = 253;
@@ -86,6 +86,7 @@ impl Gateway {
         let context = OpenContext {
             peer: context.peer.clone(),
             class: context.class,
+            trace: context.trace.clone(),
             deadline: left.and_then(|left| Instant::now().checked_add(left)),
         };
         let deadline = context.deadline;
@@ -117,7 +118,7 @@ impl std::fmt::Debug for Gateway {
     }
 }
 
-/// Opens a stream to a route of the peer's gateway, which it serves under `method`.
+/// Opens a stream of a class, or by other options, to a route of the peer's gateway, which it serves under `method`.
 ///
 /// # Errors
 /// `InvalidArgument` for a name that is none, or as [`Session::open`]; what the gateway refuses
@@ -126,7 +127,7 @@ pub async fn open(
     session: &Session,
     method: Method,
     route: &str,
-    class: Class,
+    options: impl Into<OpenOptions>,
     deadline: Option<Duration>,
 ) -> Result<(Tx, Rx), CallError> {
     if route.is_empty() || route.len() > MAX_ROUTE {
@@ -139,7 +140,7 @@ pub async fn open(
         deadline_ms: deadline.map_or(0, millis),
     };
     session
-        .open(method, head.encode_to_vec().into(), class)
+        .open_with(method, head.encode_to_vec().into(), options.into())
         .await
 }
 
@@ -151,12 +152,12 @@ pub async fn forward(
     session: &Session,
     method: Method,
     route: &str,
-    class: Class,
+    options: impl Into<OpenOptions>,
     deadline: Option<Duration>,
     connection: &mut dyn Duplex,
 ) -> Result<(), CallError> {
     let work = async {
-        let (tx, rx) = open(session, method, route, class, deadline).await?;
+        let (tx, rx) = open(session, method, route, options, deadline).await?;
         pump(connection, tx, rx).await
     };
     match deadline {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::OpenContext;
-use crate::endpoint::Peer;
+use crate::endpoint::{Peer, TraceContext};
 use crate::wire::Class;
 
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -19,6 +19,9 @@ const UNSPEC: u8 = 0;
 const PEER: u8 = 0xE0;
 const CLASS: u8 = 0xE1;
 const DEADLINE: u8 = 0xE2;
+/// The headers of the trace (W3C Trace Context), when there is one.
+const TRACEPARENT: u8 = 0xE3;
+const TRACESTATE: u8 = 0xE4;
 
 /// Names of the headers begin so where the service reads heads of text.
 pub(super) const HEADERS: &str = "x-valkyrie-";
@@ -32,6 +35,8 @@ pub struct ProxyInfo {
     pub class: &'static str,
     /// Milliseconds left, when there is a deadline.
     pub deadline_ms: Option<u64>,
+    /// The trace it belongs to.
+    pub trace: Option<TraceContext>,
 }
 
 impl ProxyInfo {
@@ -48,6 +53,7 @@ impl ProxyInfo {
             },
             class: class_name(context.class),
             deadline_ms: context.deadline.map(left),
+            trace: context.trace.clone(),
         }
     }
 
@@ -57,6 +63,7 @@ impl ProxyInfo {
             peer,
             class,
             deadline_ms,
+            trace: _,
         } = self;
         let mut lines = format!("{HEADERS}peer: {peer}\r\n{HEADERS}class: {class}\r\n");
         if let Some(left) = deadline_ms {
@@ -64,6 +71,18 @@ impl ProxyInfo {
         }
         lines
     }
+}
+
+/// A trace as lines of a head, each with its end.
+pub(super) fn trace_lines(trace: Option<&TraceContext>) -> String {
+    let Some(trace) = trace else {
+        return String::new();
+    };
+    let mut lines = format!("traceparent: {}\r\n", trace.traceparent());
+    if !trace.tracestate().is_empty() {
+        lines.push_str(&format!("tracestate: {}\r\n", trace.tracestate()));
+    }
+    lines
 }
 
 /// A class in a word.
@@ -76,13 +95,20 @@ fn class_name(class: Class) -> &'static str {
     }
 }
 
-/// The header in bytes: the values `0xE0` (id), `0xE1` (class) and `0xE2` (milliseconds, u64).
+/// The header in bytes: the values `0xE0` (id), `0xE1` (class), `0xE2` (milliseconds, u64), `0xE3`
+/// and `0xE4` (`traceparent` and `tracestate`).
 pub fn proxy_header(info: &ProxyInfo) -> Bytes {
     let mut values = BytesMut::new();
     value(&mut values, PEER, info.peer.as_bytes());
     value(&mut values, CLASS, info.class.as_bytes());
     if let Some(left) = info.deadline_ms {
         value(&mut values, DEADLINE, &left.to_be_bytes());
+    }
+    if let Some(trace) = &info.trace {
+        value(&mut values, TRACEPARENT, trace.traceparent().as_bytes());
+        if !trace.tracestate().is_empty() {
+            value(&mut values, TRACESTATE, trace.tracestate().as_bytes());
+        }
     }
     let mut header = BytesMut::new();
     header.put_slice(SIGNATURE);
@@ -108,6 +134,7 @@ mod tests {
             peer: "id".into(),
             class: "job",
             deadline_ms: Some(258),
+            trace: None,
         };
         let mut expected = b"\r\n\r\n\0\r\nQUIT\n\x21\x00\x00\x16".to_vec();
         expected.extend(b"\xE0\x00\x02id\xE1\x00\x03job\xE2\x00\x08\0\0\0\0\0\0\x01\x02");
@@ -117,5 +144,14 @@ mod tests {
             ..info
         };
         assert_eq!(proxy_header(&short).len(), expected.len() - 11);
+        let trace = TraceContext::new(7, 9, true).unwrap();
+        let parent = trace.traceparent();
+        let traced = ProxyInfo {
+            trace: Some(trace),
+            ..short
+        };
+        let header = proxy_header(&traced);
+        let value = [b"\xE3\x00\x37", parent.as_bytes()].concat();
+        assert!(header.ends_with(&value), "{header:?}");
     }
 }

@@ -52,6 +52,12 @@ impl OpenOptions {
     }
 }
 
+impl From<Class> for OpenOptions {
+    fn from(class: Class) -> Self {
+        Self::new(class)
+    }
+}
+
 /// The state of a session's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Link {

@@ -51,7 +51,7 @@ pub struct QosPolicy {
 }
 
 /// Most bytes of job, log and bulk under way.
-const MOST: [u64; 3] = [256 * 1024, 1024 * 1024, 1792 * 1024];
+const MOST: [u64; 3] = [256 * 1024, 1024 * 1024, 1536 * 1024];
 
 /// What the budgets hold at most, all together.
 pub const ALL_BUDGETS: u64 = MOST[0] + MOST[1] + MOST[2];

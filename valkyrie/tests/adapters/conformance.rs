@@ -89,6 +89,7 @@ pub(crate) fn context() -> OpenContext {
         peer: Peer::Spiffe(SpiffeId::parse("spiffe://test.example/ns/a/agent/oak").expect("an id")),
         class: Class::Log,
         deadline: None,
+        trace: None,
     }
 }
 

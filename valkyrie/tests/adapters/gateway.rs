@@ -10,7 +10,8 @@ use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use valkyrie::adapter::{Adapters, Gateway, forward, open};
 use valkyrie::endpoint::{
-    CallContext, CallError, Class, Code, Dialer, Handler, Method, Peer, Rx, Server, Session, Tx,
+    CallContext, CallError, Class, Code, Dialer, Handler, Method, OpenOptions, Peer, Rx, Server,
+    Session, TraceContext, Tx,
 };
 use valkyrie::identity::{Authority, IdentityStore, TrustBundle, TrustDomain};
 
@@ -105,6 +106,30 @@ async fn request(world: &World, request: Vec<u8>) -> String {
     drop(stream);
     let _ = task.await.expect("no panic");
     String::from_utf8(answer).expect("text")
+}
+
+#[tokio::test]
+async fn the_trace_of_the_caller_reaches_the_service() {
+    let address = http().await;
+    let gateway = Gateway::new(Adapters::standard(false), 8);
+    let world = world(gateway.route("web", format!("http:{address}"), anyone)).await;
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let options = OpenOptions {
+        trace: TraceContext::parse(parent, "a=1"),
+        ..OpenOptions::new(Class::Job)
+    };
+    let (mut ours, mut theirs) = tokio::io::duplex(64 * 1024);
+    let asking = async {
+        let asked = b"GET /trace HTTP/1.1\r\nhost: oak\r\n\r\n";
+        ours.write_all(asked).await.expect("sent");
+        let answer = read_all(&mut ours).await;
+        drop(ours);
+        String::from_utf8(answer).expect("text")
+    };
+    let forwarding = forward(&world.session, FORWARD, "web", options, None, &mut theirs);
+    let both = async { tokio::join!(asking, forwarding) };
+    let (answer, _) = in_time("the answer", both).await;
+    assert!(answer.ends_with(&format!("{parent}|a=1")), "{answer}");
 }
 
 #[tokio::test]

@@ -131,7 +131,8 @@ where
     });
 }
 
-/// A real HTTP server: `/who` tells the context that it was given, `/echo` sends a body back, which
+/// A real HTTP server: `/who` tells the context that it was given, `/trace` the trace,
+/// `/echo` sends a body back, which
 /// may be as large as any test's.
 pub(crate) async fn http() -> SocketAddr {
     let who = |headers: HeaderMap| async move {
@@ -148,8 +149,19 @@ pub(crate) async fn http() -> SocketAddr {
             millis.is_ok_and(|it| (1..=DEADLINE_MS).contains(&it))
         )
     };
+    let trace = |headers: HeaderMap| async move {
+        ["traceparent", "tracestate"]
+            .map(|name| {
+                headers
+                    .get(name)
+                    .and_then(|value| value.to_str().ok().map(str::to_owned))
+            })
+            .map(Option::unwrap_or_default)
+            .join("|")
+    };
     let app = Router::new()
         .route("/who", get(who))
+        .route("/trace", get(trace))
         .route("/echo", post(|body: Bytes| async move { body }))
         .layer(DefaultBodyLimit::disable());
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

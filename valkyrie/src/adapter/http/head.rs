@@ -3,7 +3,7 @@
 
 use std::io;
 
-use super::super::proxy::{HEADERS, ProxyInfo};
+use super::super::proxy::{HEADERS, ProxyInfo, trace_lines};
 use super::invalid;
 
 /// The protocol that a request may switch to. Others would let a caller send further heads behind
@@ -26,6 +26,7 @@ struct Framing {
     encoding: bool,
     connection_upgrade: bool,
     to_websocket: bool,
+    traced: bool,
 }
 
 /// The head with the context, and with the end of the connection behind its one answer.
@@ -51,6 +52,10 @@ pub(super) fn rewrite(head: &[u8], info: &ProxyInfo) -> io::Result<Head> {
     }
     let switches = framing.switches(first)?;
     text.push_str(&info.head_lines());
+    if !framing.traced {
+        // What the request itself says is nearer to who asks.
+        text.push_str(&trace_lines(info.trace.as_ref()));
+    }
     text.push_str(if switches {
         "connection: upgrade\r\nupgrade: websocket\r\n\r\n"
     } else {
@@ -67,6 +72,7 @@ impl Framing {
                 return Err(invalid("the request has two lengths"));
             }
             "transfer-encoding" => self.encoding = true,
+            "traceparent" => self.traced = true,
             "connection" => {
                 let mut options = value.split(',').map(str::trim);
                 self.connection_upgrade |= options.any(|it| it.eq_ignore_ascii_case("upgrade"));
@@ -100,12 +106,14 @@ mod tests {
     use std::io::ErrorKind;
 
     use super::*;
+    use crate::endpoint::TraceContext;
 
     fn info() -> ProxyInfo {
         ProxyInfo {
             peer: "spiffe://test.example/ns/team/agent/a".into(),
             class: "job",
             deadline_ms: Some(1500),
+            trace: None,
         }
     }
 
@@ -121,6 +129,22 @@ mod tests {
         let text = format!("{first}{CONTEXT}connection: close\r\n\r\n");
         let switches = false;
         assert_eq!(changed, Head { text, switches });
+    }
+
+    #[test]
+    fn a_trace_is_added_where_the_request_names_none() {
+        let trace = TraceContext::parse(
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "a=1",
+        );
+        let info = ProxyInfo { trace, ..info() };
+        let traced = |head: &str| rewrite(head.as_bytes(), &info).unwrap().text;
+        let added = traced("GET / HTTP/1.1\r\nHost: x");
+        let lines = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\
+                     tracestate: a=1\r\nconnection: close\r\n\r\n";
+        assert!(added.ends_with(lines), "{added}");
+        let own = traced("GET / HTTP/1.1\r\nHost: x\r\nTraceparent: 00-1");
+        assert_eq!(own.matches("raceparent").count(), 1, "{own}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
+use super::super::proxy::trace_lines;
 use super::super::{Duplex, ProxyInfo};
 use super::NatsAdapter;
 
@@ -101,7 +102,8 @@ impl Line {
         body: &[u8],
     ) -> io::Result<Bytes> {
         let inbox = format!("_INBOX.{:032x}", rand::random::<u128>());
-        let head = format!("NATS/1.0\r\n{}\r\n", info.head_lines());
+        let lines = info.head_lines() + &trace_lines(info.trace.as_ref());
+        let head = format!("NATS/1.0\r\n{lines}\r\n");
         let (of_head, of_all) = (head.len(), head.len() + body.len());
         let before = format!(
             "SUB {inbox} 1\r\nUNSUB 1 1\r\nHPUB {subject} {inbox} {of_head} {of_all}\r\n{head}"
