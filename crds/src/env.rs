@@ -14,7 +14,8 @@ pub struct EnvVar {
     /// Name of the variable, such as `PROFILE`.
     #[schemars(length(min = 1, max = 128), regex(pattern = ENV_NAME))]
     pub name: String,
-    /// The value; `${{ }}` expressions in it are evaluated.
+    /// The value; `${{ }}` expressions in it are evaluated. In variables of steps, jobs and the
+    /// pipeline `${{ hashFiles('**/Cargo.lock') }}` is the hash of files of the job's directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32768))]
     pub value: Option<String>,

@@ -197,11 +197,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "uses",
-        jobs: &[
-            ("talk", Succeeded),
-            ("test", Succeeded),
-            ("strict", Failed),
-        ],
+        jobs: &[("talk", Succeeded), ("test", Succeeded), ("strict", Failed)],
         logs: &[
             (
                 "talk",
@@ -210,6 +206,23 @@ pub const CASES: &[Case] = &[
             ("test", b"shared birch 30 shouted it calm\n"),
         ],
         messages: &[("strict", "`params.mode`: it may not be")],
+        ..CASE
+    },
+    Case {
+        name: "hash-files",
+        exit: 1,
+        jobs: &[("show", Succeeded), ("wrong", Failed)],
+        logs: &[(
+            "show",
+            b"before: []\n\
+            lock: bf4145a1e32e0d5bdaa5f418ab69e8708dafda74d1e9739f9844891c27199c47\n\
+            key: cargo-12b908a1d221493f97ae3dad3d6800884281c7a6e3748c299a482874e7b9cd5e-true\n\
+            none: []\n",
+        )],
+        messages: &[(
+            "wrong",
+            "step `never`: variable `KEY`: hashFiles: the pattern `[a` is wrong",
+        )],
         ..CASE
     },
 ];

@@ -48,4 +48,5 @@ cases! {
     matrix_from_an_output_and_its_results: "matrix",
     retry_by_class_of_failure: "retry",
     jobs_and_templates_of_another_pipeline: "uses",
+    hashes_of_files_in_variables: "hash-files",
 }

@@ -3,6 +3,7 @@
 
 mod check;
 mod condition;
+mod files;
 mod frame;
 mod json;
 mod scope;
@@ -11,6 +12,7 @@ mod types;
 mod values;
 
 pub use condition::{Condition, Items};
+pub use files::AgentPart;
 pub use frame::{Binding, Bound, Frame, FrameKind};
 pub use scope::{JobTable, Scope, ScopeJob, ScopeStep};
 pub use template::{MAX_EXPRESSION_LEN, MAX_EXPRESSIONS, MAX_VALUE_LEN, Mistake, Template};

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::annex::{AnnexEnd, Annexes};
 use crate::config::AgentConfig;
 use crate::course::{Course, StepVerdict};
+use crate::hash_files;
 use crate::log::StepLog;
 use crate::memory;
 use crate::outputs;
@@ -170,12 +171,19 @@ impl<'a> Job<'a> {
             end: ended,
             starved,
             lost,
-        } = match step.annex {
-            0 => here(place, index, step, &mut log, limits, stop).await,
-            annex => {
-                let command = place.annex_command(index, step);
+        } = match hash_files::resolve(step, place.workdir()).await {
+            Err(wrong) => AnnexEnd {
+                end: Err(StepError::Variable(wrong)),
+                starved: false,
+                lost: false,
+            },
+            Ok(step) if step.annex == 0 => here(place, index, &step, &mut log, limits, stop).await,
+            Ok(step) => {
+                let command = place.annex_command(index, &step);
                 let annexes = &mut self.annexes;
-                annexes.run(annex, &command, &mut log, limits, stop).await
+                annexes
+                    .run(step.annex, &command, &mut log, limits, stop)
+                    .await
             }
         };
         let log_end = log.close();

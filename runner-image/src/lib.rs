@@ -11,6 +11,7 @@ mod config;
 mod course;
 mod desk;
 pub mod environment;
+mod hash_files;
 pub mod identity;
 mod job;
 pub mod local;

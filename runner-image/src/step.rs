@@ -96,6 +96,9 @@ pub enum StepError {
     /// The directory in which the step should run is not there.
     #[error("the working directory `{}` does not exist", .0.display())]
     Workdir(PathBuf),
+    /// A variable has no value.
+    #[error("{0}")]
+    Variable(String),
     /// It did not run in the other container; the text is that of the error there.
     #[error("{0}")]
     There(String),

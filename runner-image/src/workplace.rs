@@ -98,6 +98,11 @@ impl Workplace {
         })
     }
 
+    /// Where the steps work.
+    pub(crate) fn workdir(&self) -> &Path {
+        &self.workdir
+    }
+
     /// Where step `index` writes its outputs.
     pub(crate) fn output_file(&self, index: u32) -> PathBuf {
         self.step_dir(index).join("output")
@@ -204,6 +209,8 @@ fn value<'a>(entry: &'a EnvEntry, environment: &'a Environment) -> Option<&'a Os
     match entry.source.as_ref()? {
         EnvSource::Value(value) => Some(OsStr::new(value)),
         EnvSource::FromAgentEnv(name) => environment.source(name),
+        // Put together before the step begins, and no secret.
+        EnvSource::Parts(_) => None,
     }
 }
 

@@ -119,8 +119,9 @@ fn each_example_passes_the_check_and_has_a_plan() {
     for file in files(&folder, "yaml") {
         let options = expected(&fs::read_to_string(&file).unwrap()).options;
         let mut arguments = vec!["plan", file.to_str().unwrap()];
-        // Only parameters change a plan.
-        let params = options.chunks(2).filter(|pair| pair[0] == "-p");
+        // The other options are about running.
+        let of_plan = |pair: &&[String]| ["-p", "--pipeline"].contains(&pair[0].as_str());
+        let params = options.chunks(2).filter(of_plan);
         arguments.extend(params.flatten().map(String::as_str));
         workspace.rustci(&arguments).with_code(0).has("WAVE");
     }

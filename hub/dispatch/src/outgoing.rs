@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use planner::expression::AgentPart;
 use planner::run as plan;
 use runner_messages as wire;
 
@@ -153,10 +154,19 @@ mod tests {
                 script: "saw".to_owned(),
                 shell: vec!["sh".to_owned()],
                 workdir: "wood".to_owned(),
-                env: vec![entry(
-                    "T",
-                    plan::EnvValue::FromAgentEnv("RUSTCI_FROM_0".to_owned()),
-                )],
+                env: vec![
+                    entry(
+                        "T",
+                        plan::EnvValue::FromAgentEnv("RUSTCI_FROM_0".to_owned()),
+                    ),
+                    entry(
+                        "K",
+                        plan::EnvValue::Parts(vec![
+                            AgentPart::Text("k-".to_owned()),
+                            AgentPart::HashFiles(vec!["**/*.lock".to_owned()]),
+                        ]),
+                    ),
+                ],
                 timeout: None,
             }],
             timeout: Duration::from_secs(3),
@@ -185,6 +195,17 @@ mod tests {
             Some(wire::EnvSource::Value("b".to_owned()))
         );
         assert!(wire.steps[0].env[0].secret);
+        let Some(wire::EnvSource::Parts(wire::Parts { parts })) = &wire.steps[0].env[1].source
+        else {
+            panic!("not in parts: {wire:?}");
+        };
+        let kinds: Vec<_> = parts.iter().map(|part| part.kind.clone()).collect();
+        let patterns = vec!["**/*.lock".to_owned()];
+        let expected = [
+            Some(wire::PartKind::Text("k-".to_owned())),
+            Some(wire::PartKind::HashFiles(wire::Patterns { patterns })),
+        ];
+        assert_eq!(kinds, expected);
         let step = &wire.steps[0];
         let flags = [
             step.skip_after_success,

@@ -13,4 +13,5 @@ mod manifests;
 mod pipelines;
 mod pools;
 mod restart;
+mod retries;
 mod runs;

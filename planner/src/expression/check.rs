@@ -12,7 +12,7 @@ use cel::{IdedExpr as Root, Program};
 use super::frame::{FrameKind, Reads};
 use super::template::Uses;
 use super::types::{self, FUNCTIONS, Type};
-use super::{Mistake, Scope};
+use super::{Mistake, Scope, files};
 use crate::names::nearest;
 
 /// Names of types, as in `type(params.n) == int`.
@@ -36,6 +36,8 @@ const PIPELINE: [(&str, Type); 1] = [("name", Type::Text)];
 /// What is known of an expression without mistakes.
 pub(super) struct Checked {
     pub(super) result: Type,
+    /// True for a call of `hashFiles()`: its value is known to the agent only.
+    pub(super) hashes_files: bool,
     pub(super) uses: Uses,
     /// What it reads of the frame of its scope.
     pub(super) reads: Reads,
@@ -57,7 +59,10 @@ pub(super) fn check(
         uses: Uses::default(),
         reads: Reads::new(),
     };
-    let result = checker.expression(root);
+    let result = match files_call(root) {
+        Some(call) => checker.hash_files(root.id, call),
+        None => checker.expression(root),
+    };
     let Checker {
         mut mistakes,
         uses,
@@ -68,6 +73,7 @@ pub(super) fn check(
     if mistakes.is_empty() {
         Ok(Checked {
             result,
+            hashes_files: files_call(root).is_some(),
             uses,
             reads,
         })
@@ -170,6 +176,12 @@ impl<'a> Checker<'a> {
                 Type::Any
             });
         }
+        if name == files::NAME {
+            let message = format!("`{name}()` stands in another expression");
+            let remedy = format!("give it a variable of its own: ${{{{ {name}('Cargo.lock') }}}}");
+            self.add(id, message, remedy);
+            return Type::Any;
+        }
         // The parser's own helpers in loops.
         if name.starts_with('@') {
             return Type::Any;
@@ -190,12 +202,43 @@ impl<'a> Checker<'a> {
                 Type::Any
             }
             None => {
-                let names: BTreeSet<_> = FUNCTIONS.iter().map(|known| known.name).collect();
+                let names = FUNCTIONS.iter().map(|known| known.name);
+                let names: BTreeSet<_> = names.chain([files::NAME]).collect();
                 let remedy = suggest(name, names, "the functions are");
                 self.add(id, format!("there is no function `{name}`"), remedy);
                 Type::Any
             }
         }
+    }
+
+    /// The call of `hashFiles()` that is a whole expression: only so can the agent take its place.
+    fn hash_files(&mut self, id: u64, call: &'a CallExpr) -> Type {
+        let name = files::NAME;
+        if !self.scope.files {
+            let message =
+                format!("`{name}()` is known only in env of steps, jobs and the pipeline");
+            let remedy = "the files are there when the job runs: read a variable in the script";
+            self.add(id, message, remedy.to_owned());
+            return Type::Text;
+        }
+        if call.args.is_empty() || call.args.len() > files::MAX_PATTERNS {
+            let message = format!("`{name}` takes 1 to {} patterns", files::MAX_PATTERNS);
+            self.add(id, message, format!("write {name}('**/Cargo.lock')"));
+        }
+        for arg in &call.args {
+            let given = self.expression(arg);
+            if !matches!(given, Type::Any | Type::Text) {
+                let message = format!("`{name}` needs text, not {given}");
+                self.add(id, message, format!("write {name}('**/Cargo.lock')"));
+            }
+            if let Expr::Literal(LiteralValue::String(pattern)) = &arg.expr
+                && let Err(message) = files::check(pattern.inner())
+            {
+                let remedy = "write a path below it, such as **/Cargo.lock".to_owned();
+                self.add(arg.id, message, remedy);
+            }
+        }
+        Type::Text
     }
 
     fn status_function(&mut self, id: u64, name: &str) {
@@ -552,6 +595,14 @@ fn literal_type(literal: &LiteralValue) -> Type {
         LiteralValue::Null => Type::Null,
         LiteralValue::String(_) => Type::Text,
         LiteralValue::UInt(_) => Type::UInt,
+    }
+}
+
+/// The expression as a call of `hashFiles()`, if it is one.
+fn files_call(expr: &IdedExpr) -> Option<&CallExpr> {
+    match &expr.expr {
+        Expr::Call(call) if call.func_name == files::NAME && call.target.is_none() => Some(call),
+        _ => None,
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Scope<'a> {
     pub steps: Option<Vec<ScopeStep<'a>>>,
     /// True in conditions: `success()` and the like are known.
     pub status: bool,
+    /// True in values that an agent puts together: `hashFiles()` is known.
+    pub files: bool,
 }
 
 /// The jobs that expressions of one pipeline may name.

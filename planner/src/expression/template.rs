@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use cel::{ExecutionError, Program, Value};
 
+use super::files::{self, AgentPart};
 use super::frame::{Frame, Reads};
 use super::values::Evaluator;
 use super::{Scope, Type, check};
@@ -37,6 +38,8 @@ pub(super) struct Expression {
     program: Arc<Program>,
     /// Type of its result, as far as it is known.
     pub(super) result: Type,
+    /// True when its value is known to the agent only.
+    hashes_files: bool,
     pub(super) uses: Uses,
     /// The frame that it was compiled in, and what it reads of it.
     frame: Option<(Arc<Frame>, Reads)>,
@@ -143,6 +146,39 @@ impl Template {
         })
     }
 
+    /// True when a part of the value is known to the agent only.
+    pub(crate) fn is_for_agent(&self) -> bool {
+        let is_for_agent = |part: &Part| match part {
+            Part::Text(_) => false,
+            Part::Expression(expression) => expression.hashes_files,
+        };
+        self.parts.iter().any(is_for_agent)
+    }
+
+    /// The value with every expression replaced that is known to the planner.
+    pub(crate) fn evaluate_for_agent(
+        &self,
+        evaluator: &Evaluator,
+    ) -> Result<Vec<AgentPart>, String> {
+        let part = |part: &Part| match part {
+            Part::Text(fixed) => Ok(AgentPart::Text(fixed.clone())),
+            Part::Expression(expression) if expression.hashes_files => {
+                let value = expression.evaluate(evaluator)?;
+                let patterns = files::patterns(&value);
+                let patterns = patterns.map_err(|error| expression.explain(&error))?;
+                Ok(AgentPart::HashFiles(patterns))
+            }
+            Part::Expression(expression) => expression.text(evaluator).map(AgentPart::Text),
+        };
+        let parts: Vec<AgentPart> = self.parts.iter().map(part).collect::<Result<_, String>>()?;
+        let length = parts.iter().map(|part| match part {
+            AgentPart::Text(text) => text.len(),
+            AgentPart::HashFiles(_) => 0,
+        });
+        bounded(length.sum())?;
+        Ok(parts)
+    }
+
     /// The value, with every expression replaced by its result.
     pub fn evaluate(&self, evaluator: &Evaluator) -> Result<String, String> {
         let mut text = String::new();
@@ -150,17 +186,20 @@ impl Template {
             match part {
                 Part::Text(fixed) => text.push_str(fixed),
                 Part::Expression(expression) => {
-                    let value = expression.evaluate(evaluator)?;
-                    let shown = as_text(value).map_err(|error| expression.explain(&error))?;
-                    text.push_str(&shown);
+                    text.push_str(&expression.text(evaluator)?);
                 }
             }
-            if text.len() > MAX_VALUE_LEN {
-                return Err(format!("the value is larger than {MAX_VALUE_LEN} bytes"));
-            }
+            bounded(text.len())?;
         }
         Ok(text)
     }
+}
+
+fn bounded(length: usize) -> Result<(), String> {
+    if length > MAX_VALUE_LEN {
+        return Err(format!("the value is larger than {MAX_VALUE_LEN} bytes"));
+    }
+    Ok(())
 }
 
 fn in_words(error: &ExecutionError, source: &str) -> String {
@@ -238,6 +277,7 @@ impl Expression {
             source: source.trim().to_owned(),
             program: Arc::new(program),
             result: found.result,
+            hashes_files: found.hashes_files,
             uses: found.uses,
             frame: scope.frame.clone().map(|frame| (frame, found.reads)),
         })
@@ -249,6 +289,11 @@ impl Expression {
             Some((frame, reads)) => evaluator.execute_in(frame, reads, &self.program)?,
         };
         result.map_err(|error| self.explain(&in_words(&error, &self.source)))
+    }
+
+    fn text(&self, evaluator: &Evaluator) -> Result<String, String> {
+        let value = self.evaluate(evaluator)?;
+        as_text(value).map_err(|error| self.explain(&error))
     }
 
     pub(super) fn explain(&self, error: &str) -> String {

@@ -133,6 +133,94 @@ fn mistakes(value: &str) -> Vec<String> {
         .collect()
 }
 
+/// The mistakes of a value that an agent puts together, or its parts.
+fn for_agent(value: &str) -> Result<Vec<AgentPart>, String> {
+    let scope = Scope {
+        files: true,
+        ..scope()
+    };
+    let template = Template::parse(value, &scope).map_err(|mistakes| {
+        let told = mistakes.iter();
+        let told = told.map(|m| format!("{}: {}; {}", m.column, m.message, m.remedy));
+        told.collect::<Vec<_>>().join("\n")
+    })?;
+    with_values(|evaluator| template.evaluate_for_agent(evaluator))
+}
+
+#[test]
+fn hashes_of_files_are_left_to_the_agent_with_their_patterns() {
+    let text = |text: &str| AgentPart::Text(text.to_owned());
+    let files = |patterns: &[&str]| {
+        AgentPart::HashFiles(patterns.iter().map(|one| (*one).to_owned()).collect())
+    };
+    let value = "k-${{ hashFiles('**/*.lock', '!' + params.profile) }}-${{ params.count }}";
+    let expected = vec![
+        text("k-"),
+        files(&["**/*.lock", "!release"]),
+        text("-"),
+        text("3"),
+    ];
+    assert_eq!(for_agent(value), Ok(expected));
+    assert_eq!(for_agent("plain"), Ok(vec![text("plain")]));
+    let leaves = for_agent("${{ hashFiles('../' + params.profile) }}").unwrap_err();
+    assert!(
+        leaves.contains("`../release` leaves the job's working directory"),
+        "{leaves}"
+    );
+    // What a param holds is a pattern and never an expression.
+    let value = "${{ hashFiles(params.profile + '${{ run.name }}') }}";
+    assert_eq!(
+        for_agent(value),
+        Ok(vec![files(&["release${{ run.name }}"])])
+    );
+}
+
+#[test]
+fn hashes_of_files_stand_alone_and_only_where_the_agent_is() {
+    let cases = [
+        (
+            "${{ hashFiles('a') + 'b' }}",
+            "14: `hashFiles()` stands in another expression; give it \
+          a variable of its own: ${{ hashFiles('Cargo.lock') }}",
+        ),
+        (
+            "${{ hashFiles() }}",
+            "14: `hashFiles` takes 1 to 16 patterns; write \
+          hashFiles('**/Cargo.lock')",
+        ),
+        (
+            "${{ hashFiles(1) }}",
+            "14: `hashFiles` needs text, not a whole number; write \
+          hashFiles('**/Cargo.lock')",
+        ),
+        (
+            "${{ hashFiles('/etc/passwd') }}",
+            "15: the pattern `/etc/passwd` leaves the job's \
+          working directory; write a path below it, such as **/Cargo.lock",
+        ),
+        (
+            "${{ hashFiles(params.profil) }}",
+            "15: no param is named `profil`; did you mean \
+          `profile`?",
+        ),
+        (
+            "${{ hashFile('a') }}",
+            "13: there is no function `hashFile`; did you mean `hashFiles`?",
+        ),
+    ];
+    for (value, expected) in cases {
+        assert_eq!(for_agent(value), Err(expected.to_owned()), "{value}");
+    }
+    let elsewhere = "14: `hashFiles()` is known only in env of steps, jobs and the pipeline; the \
+                     files are there when the job runs: read a variable in the script";
+    assert_eq!(mistakes("${{ hashFiles('a') }}"), [elsewhere]);
+    let when = Condition::parse("hashFiles('a') != ''", &scope()).unwrap_err();
+    assert_eq!(
+        when[0].message,
+        "`hashFiles()` stands in another expression"
+    );
+}
+
 #[test]
 fn values_are_put_where_expressions_stand() {
     let cases = [

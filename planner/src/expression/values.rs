@@ -10,7 +10,7 @@ use cel::{Context, Env, ExecutionError, Program, Value};
 use crds::{NamedValue, ParamValue};
 
 use super::frame::{Frame, Reads};
-use super::json;
+use super::{files, json};
 
 /// Built once: it is the same for all expressions and costs more than most of them.
 static STDLIB: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
@@ -203,6 +203,7 @@ fn add_functions(context: &mut Context<'static, 'static>, status: Status) {
         context.add_function("always", || true),
         context.add_function("toJson", json::to_json),
         context.add_function("fromJson", json::from_json),
+        context.add_function(files::NAME, files::hash_files),
     ];
     debug_assert!(
         added.iter().all(Result::is_ok),

@@ -10,7 +10,8 @@ pub mod termination;
 
 pub use job::{
     CancelReason, CancelRequest, EnvEntry, EnvSource, JobKey, JobResult, Offer, OfferReply,
-    Outcome, Progress, StepOutput, StepPhase, StepReport, StepSpec,
+    Outcome, Part, PartKind, Parts, Patterns, Progress, StepOutput, StepPhase, StepReport,
+    StepSpec,
 };
 pub use log::{LogAck, LogChunk, LogClose, LogMessage, LogMessageKind, LogOpen};
 

@@ -64,6 +64,7 @@ fn offers(plan: &Plan) -> String {
             .map(|entry| match &entry.value {
                 EnvValue::Literal(value) => format!("{}={value}", entry.name),
                 EnvValue::FromAgentEnv(name) => format!("{} from {name}", entry.name),
+                EnvValue::Parts(parts) => format!("{} of {parts:?}", entry.name),
             })
             .collect();
         let StepRuns {
