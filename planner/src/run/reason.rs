@@ -1,6 +1,8 @@
 //! The reasons of a run's conditions and of its jobs: one documented list each.
 //! Must not build conditions.
 
+use crds::FailureClass;
+
 /// Condition of a run that is being stopped: True from the cancel or the run's timeout on. Its
 /// transition time starts the grace of the jobs that still run.
 pub const STOPPING: &str = "Stopping";
@@ -32,7 +34,7 @@ reasons! {
         Suspended,
         /// Other runs of its concurrency group come first.
         Queued,
-        /// The named Pipeline does not exist yet.
+        /// The named Pipeline, or one that it uses, does not exist yet.
         WaitingForPipeline,
         /// Nothing runs until a person has approved a job.
         AwaitingApproval,
@@ -50,14 +52,27 @@ reasons! {
         TimedOut,
         /// A job failed for a reason outside of its steps.
         InfrastructureFailure,
-        /// The pipeline has mistakes; the message lists them.
+        /// The pipeline, or what it uses, has mistakes; the message lists them.
         InvalidPipeline,
         /// The run's own spec or its parameters have mistakes; the message lists them.
         InvalidRun,
         /// The run that it retries is gone, goes on, or was another; the message says which.
         RetryRefused,
-        /// The named Pipeline does not exist.
+        /// The named Pipeline, or one that it uses, does not exist.
         PipelineNotFound,
+    }
+}
+
+impl RunReason {
+    /// Whose fault it is that a run ended without having run anything.
+    pub fn class(self) -> Option<FailureClass> {
+        match self {
+            Self::InvalidPipeline
+            | Self::InvalidRun
+            | Self::PipelineNotFound
+            | Self::RetryRefused => Some(FailureClass::Configuration),
+            _ => None,
+        }
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) fn approval(
     let timeout = check.duration(&format!("{path}.timeout"), timeout.as_deref());
     let field = format!("{path}.message");
     ValidApproval {
+        users: users.clone(),
+        groups: groups.clone(),
         timeout: timeout.unwrap_or(TIMEOUT),
         message: text(check, &field, message, limit::COMMENT, outer),
     }

@@ -1,14 +1,13 @@
 //! Checks of one job: steps, environment, outputs, pod.
 //! Must not look at other jobs: what it may use of them is in its scope.
 
-use crds::{EnvSource, EnvVar, Job, JobOutput, PodOptions, Step};
+use crds::{EnvSource, EnvVar, Job, JobOutput, PodOptions};
 
 use super::checker::{Checker, limit};
 use super::steps::{self, Around, Steps};
 use super::uses::{self, Place};
 use super::{
-    Problem, StepNode, ValidEnv, ValidEnvValue, ValidJob, ValidStep, approval, matrix, overlay,
-    retry, service,
+    Problem, StepNode, ValidEnv, ValidEnvValue, ValidJob, approval, matrix, overlay, retry, service,
 };
 use crate::expression::{Condition, Mistake, Scope, ScopeStep, Template, Uses};
 
@@ -212,97 +211,6 @@ fn template_outputs<'j>(node: &'j StepNode, all: &mut Vec<&'j Template>) {
     }
 }
 
-/// A step that was checked, and its own variables.
-pub(super) struct CheckedStep {
-    pub(super) step: ValidStep,
-    pub(super) own: Vec<ValidEnv>,
-}
-
-/// Checks one step, but for what it uses.
-pub(super) fn step(
-    check: &mut Checker,
-    path: &str,
-    step: &Step,
-    scope: &Scope<'_>,
-    shared: &[ValidEnv],
-) -> CheckedStep {
-    let Step {
-        name,
-        when,
-        continue_on_error,
-        run,
-        uses,
-        with,
-        env: own,
-        shell: words,
-        image,
-        working_dir,
-        timeout,
-    } = step;
-    check.label(&format!("{path}.name"), name);
-    let when = condition(check, &format!("{path}.when"), when, scope);
-    let field = format!("{path}.run");
-    check.text(&field, run, 0, limit::SCRIPT);
-    if uses.is_none() && run.is_empty() {
-        let message = format!("the step `{name}` has neither run nor uses");
-        check.add(&field, message, "set exactly one of the two");
-    }
-    for (is_wrong, field, message, remedy) in [
-        (
-            uses.is_some() && !run.is_empty(),
-            "uses",
-            "both run and uses are set",
-            "set exactly one of the two",
-        ),
-        (
-            uses.is_none() && !with.is_empty(),
-            "with",
-            "nothing takes these values: the step uses no template",
-            "set uses, or remove with",
-        ),
-        (
-            uses.is_some() && !words.is_empty(),
-            "shell",
-            "a step that uses a template has no shell of its own",
-            "remove it: it is written in the template",
-        ),
-        (
-            uses.is_some() && timeout.is_some(),
-            "timeout",
-            "a step that uses a template has no timeout of its own",
-            "remove it: it is written in the template, or at the job",
-        ),
-        (
-            uses.is_some() && *continue_on_error,
-            "continueOnError",
-            "a step that uses a template cannot go on after a part of it",
-            "remove it: it is written in the template",
-        ),
-    ] {
-        if is_wrong {
-            check.add(&format!("{path}.{field}"), message, remedy);
-        }
-    }
-    check.count(&format!("{path}.with"), with.len(), 0, limit::INPUTS);
-    let field = format!("{path}.image");
-    let image = text(check, &field, image, limit::IMAGE, scope);
-    let own = env(check, &format!("{path}.env"), own, scope);
-    shell(check, &format!("{path}.shell"), words);
-    let field = format!("{path}.workingDir");
-    let working_dir = text(check, &field, working_dir, limit::DIRECTORY, scope);
-    let timeout = check.duration(&format!("{path}.timeout"), timeout.as_deref());
-    CheckedStep {
-        step: ValidStep {
-            when: when.into_iter().collect(),
-            image,
-            working_dir,
-            timeout,
-            env: merged(shared, &own),
-        },
-        own,
-    }
-}
-
 /// A text of bounded length with expressions in it.
 pub(super) fn text(
     check: &mut Checker,
@@ -316,7 +224,8 @@ pub(super) fn text(
     template(check, field, value, scope)
 }
 
-fn condition(
+/// A condition of bounded length.
+pub(super) fn condition(
     check: &mut Checker,
     field: &str,
     value: &Option<String>,
@@ -370,6 +279,22 @@ pub(super) fn variables(
     env: &[EnvVar],
     scope: &Scope<'_>,
 ) -> Vec<ValidEnv> {
+    each_variable(check, path, env, |check, field, value| {
+        template(check, field, value, scope).map(ValidEnvValue::Template)
+    })
+}
+
+/// Checks a list of variables whose values count as they stand.
+pub(super) fn plain_variables(check: &mut Checker, path: &str, env: &[EnvVar]) {
+    each_variable(check, path, env, |_, _, _| None);
+}
+
+fn each_variable(
+    check: &mut Checker,
+    path: &str,
+    env: &[EnvVar],
+    mut text: impl FnMut(&mut Checker, &str, &str) -> Option<ValidEnvValue>,
+) -> Vec<ValidEnv> {
     check.count(path, env.len(), 0, limit::ENV);
     check.unique(
         path,
@@ -392,7 +317,7 @@ pub(super) fn variables(
             (Some(value), None) => {
                 let field = format!("{at}.value");
                 check.text(&field, value, 0, limit::ENV_VALUE);
-                template(check, &field, value, scope).map(ValidEnvValue::Template)
+                text(check, &field, value)
             }
             (None, Some(from)) => {
                 source(check, &format!("{at}.valueFrom"), from);
@@ -503,7 +428,8 @@ fn scope_step(node: &StepNode) -> ScopeStep<'_> {
     }
 }
 
-fn shell(check: &mut Checker, path: &str, words: &[String]) {
+/// Checks the words of a shell.
+pub(super) fn shell(check: &mut Checker, path: &str, words: &[String]) {
     check.count(path, words.len(), 0, limit::SHELL);
     for (i, word) in words.iter().enumerate() {
         check.text(&format!("{path}[{i}]"), word, 0, limit::SHELL_WORD);

@@ -317,12 +317,19 @@ fn approvals(
     timeout: Option<Duration>,
     jobs: &[ValidJob],
 ) {
-    for (i, job) in spec.finally_jobs.iter().enumerate() {
-        if job.approval.is_some() {
-            let field = format!("{path}.finally[{i}].approval");
-            let remedy = "remove approval: finally jobs run in any case";
-            check.add(&field, "a finally job does not wait for approval", remedy);
-        }
+    let finally = jobs.iter().filter(|job| job.is_finally);
+    for (i, job) in finally
+        .enumerate()
+        .filter(|(_, job)| job.approval.is_some())
+    {
+        let is_used = job.spec.uses.is_some();
+        let field = if is_used { "uses" } else { "approval" };
+        let field = format!("{path}.finally[{i}].{field}");
+        let remedy = match is_used {
+            true => "use a job without approval: finally jobs run in any case",
+            false => "remove approval: finally jobs run in any case",
+        };
+        check.add(&field, "a finally job does not wait for approval", remedy);
     }
     let Some(limit) = timeout else { return };
     for (i, (job, raw)) in jobs.iter().zip(&spec.jobs).enumerate() {

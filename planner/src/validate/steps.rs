@@ -5,7 +5,7 @@
 use crds::Step;
 
 use super::checker::{Checker, limit};
-use super::job;
+use super::step;
 use super::uses::{self, Place};
 use super::{StepNode, ValidEnv, ValidStep};
 use crate::expression::{Condition, Scope, Template};
@@ -52,7 +52,7 @@ pub(super) fn steps(
             break;
         }
         let path = format!("{list}[{i}]");
-        let valid = job::step(check, &path, raw, scope, env);
+        let valid = step::step(check, &path, raw, scope, env);
         let mut when = around.when.clone();
         when.extend(valid.step.when);
         match &raw.uses {

@@ -129,7 +129,7 @@ fn every_mistake_has_its_field_its_message_and_a_remedy() {
     ""
       
     "run: \"\""
-      spec.jobs[0].steps[0].run: the value is empty; give one, or leave the field out
+      spec.jobs[0].steps[0].run: the step `main` has neither run nor uses; set exactly one of the two
     "params.profil"
       spec.env[0].value (column 5): no param is named `profil`; did you mean `profile`?
     "jobs.notify.result"
