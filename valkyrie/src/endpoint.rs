@@ -21,6 +21,8 @@ pub use crate::qos::{Dropped, QosPolicy};
 pub use crate::session::CallOptions;
 pub use crate::trace::TraceContext;
 pub use crate::transport::MemoryHub;
+#[cfg(feature = "qlog")]
+pub use crate::transport::quic::qlog::Qlog;
 pub use crate::wire::{Class, Method, SessionId};
 pub use dialer::{Dialer, DialerBuilder, Paths, Target};
 pub use handler::{CallContext, Handler};

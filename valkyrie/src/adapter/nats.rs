@@ -82,7 +82,7 @@ impl Adapter for NatsAdapter {
                 max: line.max_payload(),
                 state: State::Asking {
                     body: Vec::new(),
-                    prepared: Some((line, subject.to_owned(), info)),
+                    prepared: Some(Box::new((line, subject.to_owned(), info))),
                 },
                 reader: None,
             }) as Box<dyn Duplex>)
@@ -114,7 +114,7 @@ struct Exchange {
 enum State {
     Asking {
         body: Vec<u8>,
-        prepared: Option<(Line, String, ProxyInfo)>,
+        prepared: Option<Box<(Line, String, ProxyInfo)>>,
     },
     Waiting(Reply),
     Replied(Bytes),
@@ -145,8 +145,9 @@ impl AsyncWrite for Exchange {
     /// The request is whole: it leaves when the reply is read.
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let State::Asking { body, prepared } = &mut self.state
-            && let Some((line, subject, info)) = prepared.take()
+            && let Some(prepared) = prepared.take()
         {
+            let (line, subject, info) = *prepared;
             let body = std::mem::take(body);
             let asking = async move { line.request(&subject, &info, &body).await };
             self.state = State::Waiting(Box::pin(asking));

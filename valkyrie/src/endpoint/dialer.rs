@@ -45,6 +45,8 @@ impl Dialer {
             handler: Arc::new(Refuses),
             limits: Limits::default(),
             qos: QosPolicy::default(),
+            #[cfg(feature = "qlog")]
+            qlog: None,
             metrics: Arc::default(),
         }
     }
@@ -62,6 +64,8 @@ pub struct DialerBuilder {
     handler: Arc<dyn Handler>,
     limits: Limits,
     qos: QosPolicy,
+    #[cfg(feature = "qlog")]
+    qlog: Option<super::Qlog>,
     metrics: Arc<Metrics>,
 }
 
@@ -146,6 +150,14 @@ impl DialerBuilder {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Records what QUIC does on each connection.
+    #[cfg(feature = "qlog")]
+    #[must_use]
+    pub fn qlog(mut self, qlog: super::Qlog) -> Self {
+        self.qlog = Some(qlog);
         self
     }
 

@@ -74,6 +74,8 @@ pub(super) struct Core {
     handler: Arc<dyn Handler>,
     limits: Limits,
     qos: QosPolicy,
+    #[cfg(feature = "qlog")]
+    qlog: Option<super::Qlog>,
     metrics: Arc<Metrics>,
     sessions: Mutex<Sessions<Peer, Arc<Shared>>>,
     /// Wakes the sweep when a session began to wait.
@@ -93,6 +95,8 @@ impl Server {
             handler,
             limits: Limits::default(),
             qos: QosPolicy::default(),
+            #[cfg(feature = "qlog")]
+            qlog: None,
             quic: None,
             #[cfg(feature = "quic")]
             reset: None,
@@ -171,6 +175,8 @@ pub struct ServerBuilder {
     handler: Arc<dyn Handler>,
     limits: Limits,
     qos: QosPolicy,
+    #[cfg(feature = "qlog")]
+    qlog: Option<super::Qlog>,
     quic: Option<SocketAddr>,
     #[cfg(feature = "quic")]
     reset: Option<ResetSecret>,
@@ -183,6 +189,14 @@ impl ServerBuilder {
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Records what QUIC does on each connection.
+    #[cfg(feature = "qlog")]
+    #[must_use]
+    pub fn qlog(mut self, qlog: super::Qlog) -> Self {
+        self.qlog = Some(qlog);
         self
     }
 
@@ -247,6 +261,8 @@ impl ServerBuilder {
             handler: self.handler.clone(),
             limits: limits.clone(),
             qos: self.qos.clone(),
+            #[cfg(feature = "qlog")]
+            qlog: self.qlog.clone(),
             metrics: Arc::default(),
             sessions: Mutex::new(Sessions::new(limits.resume_window, limits.sessions)),
             detached: Notify::new(),
@@ -259,7 +275,7 @@ impl ServerBuilder {
         let mut tasks = JoinSet::new();
         tasks.spawn(core.clone().sweep());
         if let Some(hub) = &self.memory {
-            tasks.spawn(core.clone().accept_memory(hub.listen(limits.streams)));
+            tasks.spawn(core.clone().accept_memory(hub.listen(limits.streams_most)));
         }
         let sockets = self.bind()?;
         #[cfg(feature = "quic")]
@@ -452,7 +468,7 @@ impl Core {
         incoming: quinn::Incoming,
         handshake: OwnedSemaphorePermit,
     ) {
-        let shaken = async { incoming.accept()?.await };
+        let shaken = async { self.accept_one(incoming)?.await };
         let Ok(Ok(connection)) = tokio::time::timeout(self.limits.hello, shaken).await else {
             self.metrics.refused(Refusal::Tls).add(1);
             return;
@@ -464,6 +480,22 @@ impl Core {
         let connection = Connection::Quic(connection);
         let tenure = self.tenure(remote);
         self.carry(connection, tenure, handshake).await;
+    }
+
+    /// Accepts a QUIC connection, recorded if connections are.
+    #[cfg(feature = "quic")]
+    fn accept_one(
+        &self,
+        incoming: quinn::Incoming,
+    ) -> Result<quinn::Connecting, quinn::ConnectionError> {
+        #[cfg(feature = "qlog")]
+        if let Some(record) = &self.qlog
+            && let Some(config) =
+                crate::transport::quic::recording(&self.identity, &self.limits, record)
+        {
+            return incoming.accept_with(config);
+        }
+        incoming.accept()
     }
 
     /// What a connection that begins now stands on.

@@ -1,6 +1,8 @@
 //! QUIC by quinn: sockets, handshakes, and the meaning of its errors.
 //! Must not know sessions.
 
+#[cfg(feature = "qlog")]
+pub(crate) mod qlog;
 mod reset;
 pub mod tuning;
 
@@ -61,16 +63,48 @@ pub(crate) async fn connect(
     identity: &IdentityStore,
     expected: Option<&SpiffeId>,
     limits: &Limits,
+    #[cfg(feature = "qlog")] record: Option<&qlog::Qlog>,
 ) -> Result<quinn::Connection, Ended> {
     let broken = |why: String| Ended::Broken(why);
     let tls = tls::client_config(identity, expected.cloned());
     let tls = tls.map_err(|error| broken(error.to_string()))?;
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls);
     let crypto = Arc::new(crypto.map_err(|error| broken(error.to_string()))?);
-    let config = Tuning::client(limits).client_config(crypto);
+    let transport = Tuning::client(limits).transport_config();
+    #[cfg(feature = "qlog")]
+    let transport = recorded(transport, record, "dialed");
+    let config = Tuning::client_config(transport, crypto);
     let connecting = endpoint.connect_with(config, server, SERVER_NAME);
     let connecting = connecting.map_err(|error| broken(error.to_string()))?;
     connecting.await.map_err(|error| ended(&error))
+}
+
+/// What accepts one connection and records it, if it is to be.
+#[cfg(feature = "qlog")]
+pub(crate) fn recording(
+    identity: &IdentityStore,
+    limits: &Limits,
+    record: &qlog::Qlog,
+) -> Option<Arc<quinn::ServerConfig>> {
+    let stream = record.begin("accepted")?;
+    let tls = tls::server_config(identity).ok()?;
+    let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls).ok()?;
+    let tuning = Tuning::server(limits);
+    let mut transport = tuning.transport_config();
+    transport.qlog_stream(Some(stream));
+    let mut config = tuning.server_config(Arc::new(crypto));
+    config.transport_config(Arc::new(transport));
+    Some(Arc::new(config))
+}
+
+#[cfg(feature = "qlog")]
+fn recorded(
+    mut transport: quinn::TransportConfig,
+    record: Option<&qlog::Qlog>,
+    side: &'static str,
+) -> quinn::TransportConfig {
+    transport.qlog_stream(record.and_then(|record| record.begin(side)));
+    transport
 }
 
 /// Who is on the other side: its certificate has been checked in the handshake.

@@ -65,7 +65,7 @@ pub(super) enum Choice {
 impl Driver {
     pub(super) fn new(settings: DialerBuilder) -> Self {
         let (first, largest) = settings.limits.backoff;
-        let connector = Connector::new(settings.identity.clone(), settings.limits.clone());
+        let connector = Connector::new(&settings);
         Self {
             connector: Arc::new(connector),
             place: Place::of(&settings.targets),

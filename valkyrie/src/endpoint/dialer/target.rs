@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use parking_lot::Mutex;
 
 use crate::endpoint::tenure::{Tenure, denied};
-use crate::endpoint::{CallError, Code, Limits, MemoryHub};
+use crate::endpoint::{CallError, Code, DialerBuilder, Limits, MemoryHub};
 use crate::identity::{IdentityStore, SpiffeId};
 #[cfg(feature = "tcp")]
 use crate::transport::tcp::{Over, Way};
@@ -64,6 +64,10 @@ impl Target {
                 address.parse::<SocketAddr>().ok()
             })
         };
+        #[cfg_attr(
+            not(any(feature = "quic", feature = "tcp")),
+            expect(unused_variables, reason = "memory has no address")
+        )]
         let address = address(true).or_else(|| address(false))?;
         match self {
             #[cfg(feature = "quic")]
@@ -117,15 +121,19 @@ pub(super) struct Connector {
     /// The socket that QUIC is dialed from; made when it is first needed.
     #[cfg(feature = "quic")]
     socket: Mutex<Option<quinn::Endpoint>>,
+    #[cfg(feature = "qlog")]
+    qlog: Option<crate::endpoint::Qlog>,
 }
 
 impl Connector {
-    pub(super) fn new(identity: IdentityStore, limits: Limits) -> Self {
+    pub(super) fn new(settings: &DialerBuilder) -> Self {
         Self {
-            identity,
-            limits,
+            identity: settings.identity.clone(),
+            limits: settings.limits.clone(),
             #[cfg(feature = "quic")]
             socket: Mutex::default(),
+            #[cfg(feature = "qlog")]
+            qlog: settings.qlog.clone(),
         }
     }
 
@@ -165,7 +173,15 @@ impl Connector {
                 use crate::transport::quic;
                 let endpoint = self.socket(*server)?;
                 let (identity, limits) = (&self.identity, &self.limits);
-                let connected = quic::connect(&endpoint, *server, identity, expected, limits);
+                let connected = quic::connect(
+                    &endpoint,
+                    *server,
+                    identity,
+                    expected,
+                    limits,
+                    #[cfg(feature = "qlog")]
+                    self.qlog.as_ref(),
+                );
                 let connection = connected.await.map_err(|ended| refusal(&ended))?;
                 let remote = quic::remote(&connection)
                     .map_err(|error| CallError::new(Code::Unauthenticated, error.to_string()))?;
@@ -217,7 +233,9 @@ impl Connector {
             let detail = format!("{} is not in {domain}", hub.server());
             return Err(CallError::new(Code::Unauthenticated, detail));
         }
-        let memory = hub.connect(claimed.clone(), self.limits.streams).await?;
+        let memory = hub
+            .connect(claimed.clone(), self.limits.streams_most)
+            .await?;
         let remote = Remote {
             id: Some(hub.server().clone()),
             leaf: None,

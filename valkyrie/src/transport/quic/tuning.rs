@@ -103,11 +103,11 @@ impl Tuning {
     }
 
     pub(super) fn client_config(
-        &self,
+        transport: TransportConfig,
         crypto: Arc<quinn::crypto::rustls::QuicClientConfig>,
     ) -> quinn::ClientConfig {
         let mut config = quinn::ClientConfig::new(crypto);
-        config.transport_config(Arc::new(self.transport_config()));
+        config.transport_config(Arc::new(transport));
         config
     }
 }
