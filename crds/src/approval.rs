@@ -27,6 +27,7 @@ pub struct JobApproval {
         inner(length(min = 1, max = MAX_SUBJECT)),
         extend("x-kubernetes-list-type" = "set")
     )]
+    #[schemars(example = ["ann@example.com"])]
     pub users: Vec<String>,
     /// Groups whose members may approve, beside `users`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -35,6 +36,7 @@ pub struct JobApproval {
         inner(length(min = 1, max = MAX_SUBJECT)),
         extend("x-kubernetes-list-type" = "set")
     )]
+    #[schemars(example = ["release"])]
     pub groups: Vec<String>,
     /// Longest wait for an answer, such as `8h`; `1d` by default. Then the job fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -42,10 +44,12 @@ pub struct JobApproval {
         length(min = 1, max = MAX_DURATION),
         extend("x-kubernetes-validations" = rules(&[DURATION]))
     )]
+    #[schemars(example = &"8h")]
     pub timeout: Option<String>,
     /// What people are asked. `${{ }}` expressions in it are evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_COMMENT))]
+    #[schemars(example = &"Ship ${{ params.version }}?")]
     pub message: Option<String>,
 }
 
@@ -109,21 +113,26 @@ pub struct JobApproval {
 pub struct ApprovalSpec {
     /// Name of the run.
     #[schemars(length(min = 1, max = MAX_LABEL))]
+    #[schemars(example = &"build-x7k2p")]
     pub run: String,
     /// Uid of the run, so that a later run of the same name is not meant.
     #[schemars(length(min = 1, max = MAX_LABEL))]
+    #[schemars(example = &"6f1c0a9e-3b52-4a51-9d0c-8f2f7a1f5b10")]
     pub run_uid: String,
     /// Name of the job in the pipeline. A job with a matrix is approved as a whole.
     #[schemars(length(min = 1, max = MAX_LABEL))]
+    #[schemars(example = &"ship")]
     pub job: String,
     /// The answer.
     pub decision: Decision,
     /// Why, for others to read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_COMMENT))]
+    #[schemars(example = &"the tests of the release are green")]
     pub comment: Option<String>,
     /// Name of the user who answers: your own, else the API server refuses the object.
     #[schemars(length(min = 1, max = MAX_SUBJECT))]
+    #[schemars(example = &"ann@example.com")]
     pub user: String,
     /// Groups of the user that the right to approve comes from; only those that you are in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -132,6 +141,7 @@ pub struct ApprovalSpec {
         inner(length(min = 1, max = MAX_SUBJECT)),
         extend("x-kubernetes-list-type" = "set")
     )]
+    #[schemars(example = ["release"])]
     pub groups: Vec<String>,
 }
 
@@ -151,6 +161,7 @@ pub enum Decision {
 pub struct ApprovalStatus {
     /// Generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 1)]
     pub observed_generation: Option<i64>,
     /// `Accepted`: True when the answer counts, False with the reason when it does not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -164,10 +175,20 @@ pub struct ApprovalStatus {
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct ApprovalRequest {
     /// Name of the job in the pipeline.
+    #[schemars(example = &"ship")]
     pub job: String,
     /// What people are asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"Ship 1.4?")]
     pub message: Option<String>,
+    /// Users who may answer; with `groups` empty as well everybody with the right may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(example = ["ann@example.com"])]
+    pub users: Vec<String>,
+    /// Groups whose members may answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(example = ["release"])]
+    pub groups: Vec<String>,
     /// Since when the job waits.
     pub since: Time,
     /// When the job fails if nobody has answered.
@@ -177,14 +198,36 @@ pub struct ApprovalRequest {
     pub decision: Option<Decision>,
     /// Who answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"ann@example.com")]
     pub by: Option<String>,
     /// When.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Time>,
     /// Why, in the words of who answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"the tests of the release are green")]
     pub comment: Option<String>,
     /// Name of the Approval that counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"ship-ann")]
     pub approval: Option<String>,
+}
+
+impl ApprovalRequest {
+    /// A question without an answer, to anybody.
+    pub fn new(job: &str, since: Time, until: Time) -> Self {
+        Self {
+            job: job.to_owned(),
+            message: None,
+            users: Vec::new(),
+            groups: Vec::new(),
+            since,
+            until,
+            decision: None,
+            by: None,
+            at: None,
+            comment: None,
+            approval: None,
+        }
+    }
 }

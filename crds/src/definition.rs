@@ -76,6 +76,8 @@ fn adapt(schema: &mut Value) {
         return;
     };
     fields.remove("nullable");
+    // Examples are for the reference (`example`); here they would only take room.
+    fields.remove("example");
     if let Some(format) = fields.get("format").and_then(Value::as_str)
         && format.starts_with("uint")
     {

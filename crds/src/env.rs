@@ -10,14 +10,17 @@ use crate::rule::{ENV_NAME, ENV_NOT_RESERVED, MAX_OBJECT_NAME, ONE_SOURCE, ONE_V
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = rules(&[ONE_VALUE, ENV_NOT_RESERVED])))]
+#[schemars(example = serde_json::json!({"name": "PROFILE", "value": "release"}))]
 pub struct EnvVar {
     /// Name of the variable, such as `PROFILE`.
     #[schemars(length(min = 1, max = 128), regex(pattern = ENV_NAME))]
+    #[schemars(example = &"PROFILE")]
     pub name: String,
     /// The value; `${{ }}` expressions in it are evaluated. In variables of steps, jobs and the
     /// pipeline `${{ hashFiles('**/Cargo.lock') }}` is the hash of files of the job's directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32768))]
+    #[schemars(example = &"${{ params.profile }}")]
     pub value: Option<String>,
     /// Where the value comes from; not together with `value`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,9 +46,11 @@ pub struct EnvSource {
 pub struct SecretKeyRef {
     /// Name of the Secret.
     #[schemars(length(min = 1, max = MAX_OBJECT_NAME))]
+    #[schemars(example = &"registry")]
     pub name: String,
     /// Key in the Secret.
     #[schemars(length(min = 1, max = MAX_OBJECT_NAME))]
+    #[schemars(example = &"token")]
     pub key: String,
     /// When true, a missing Secret or key leaves the variable unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,9 +63,11 @@ pub struct SecretKeyRef {
 pub struct ConfigMapKeyRef {
     /// Name of the ConfigMap.
     #[schemars(length(min = 1, max = MAX_OBJECT_NAME))]
+    #[schemars(example = &"settings")]
     pub name: String,
     /// Key in the ConfigMap.
     #[schemars(length(min = 1, max = MAX_OBJECT_NAME))]
+    #[schemars(example = &"level")]
     pub key: String,
     /// When true, a missing ConfigMap or key leaves the variable unset.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -26,21 +26,25 @@ use crate::service::Service;
 #[schemars(extend("x-kubernetes-validations" = rules(&[
     JOB_HAS_IMAGE, NOT_ITSELF, JOB_STEPS_OR_USES, JOB_WITH_USES, WITH_NEEDS_USES
 ])))]
+#[schemars(example = serde_json::json!({"name": "test", "image": "docker.io/library/rust:1.95", "steps": [{"name": "unit", "run": "cargo test"}]}))]
 pub struct Job {
     /// Name of the job, unique in the pipeline: a lower-case DNS label.
     #[schemars(
         length(min = 1, max = MAX_LABEL),
         extend("x-kubernetes-validations" = rules(&[LABEL]))
     )]
+    #[schemars(example = &"test")]
     pub name: String,
     /// Runner (pool) that gives the defaults for image and pod; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_LABEL))]
+    #[schemars(example = &"default")]
     pub runner: Option<String>,
     /// Container image of the steps; needed unless the Runner names one. Local runs ignore it.
     /// `${{ }}` expressions in it are evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
+    #[schemars(example = &"docker.io/library/rust:1.95")]
     pub image: Option<String>,
     /// Jobs that must have succeeded before this one starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -49,12 +53,14 @@ pub struct Job {
         inner(length(min = 1, max = MAX_LABEL)),
         extend("x-kubernetes-list-type" = "set")
     )]
+    #[schemars(example = ["build"])]
     pub needs: Vec<String>,
     /// Condition, a CEL expression: the job is skipped when it is false. It is evaluated when the
     /// jobs in `needs` have ended. Unless it calls `success()`, `failure()` or `always()`, or reads
     /// a job's `result`, these jobs must also have succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_CONDITION))]
+    #[schemars(example = &"source.branch == 'main'")]
     pub when: Option<String>,
     /// Lets the job wait for a person's approval before it starts; not for `finally` jobs. It is
     /// asked for once, when the jobs in `needs` have ended and `when` is true: retries do not ask
@@ -87,11 +93,13 @@ pub struct Job {
     /// default. The script's file name is added at the end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 1024)))]
+    #[schemars(example = ["/bin/bash", "-e"])]
     pub shell: Vec<String>,
     /// Working directory of the steps, relative to the job's workdir or absolute. `${{ }}`
     /// expressions in it are evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
+    #[schemars(example = &"crates/core")]
     pub working_dir: Option<String>,
     /// Takes the job from another Pipeline, with its steps, outputs and environment:
     /// `{pipeline: shared, job: test}`. `needs` is always written here; what else is written here
@@ -126,6 +134,7 @@ pub struct Job {
         length(min = 1, max = MAX_DURATION),
         extend("x-kubernetes-validations" = rules(&[DURATION]))
     )]
+    #[schemars(example = &"20m")]
     pub timeout: Option<String>,
     /// Tries the job again when it fails; once only by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -141,18 +150,21 @@ pub struct Job {
 #[schemars(extend("x-kubernetes-validations" = rules(&[
     STEP_RUN_OR_USES, STEP_WITH_USES, WITH_NEEDS_USES
 ])))]
+#[schemars(example = serde_json::json!({"name": "unit", "run": "cargo test"}))]
 pub struct Step {
     /// Name of the step, unique in the job: a lower-case DNS label.
     #[schemars(
         length(min = 1, max = MAX_LABEL),
         extend("x-kubernetes-validations" = rules(&[LABEL]))
     )]
+    #[schemars(example = &"unit")]
     pub name: String,
     /// Condition, a CEL expression: the step is skipped when it is false. Unless it calls
     /// `success()`, `failure()`, `cancelled()` or `always()`, the steps before must also have
     /// succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_CONDITION))]
+    #[schemars(example = &"failure()")]
     pub when: Option<String>,
     /// Lets the job go on, and succeed, when this step fails.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -161,6 +173,7 @@ pub struct Step {
     /// `uses`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(min = 1, max = 65536))]
+    #[schemars(example = &"cargo test")]
     pub run: String,
     /// Runs the steps of a template in this one's place: `{pipeline: shared, template: cargo-test}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -178,6 +191,7 @@ pub struct Step {
     /// Local runs ignore it. `${{ }}` expressions in it are evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
+    #[schemars(example = &"docker.io/library/python:3.13")]
     pub image: Option<String>,
     /// Environment of this step; wins over the job's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -189,11 +203,13 @@ pub struct Step {
     /// Shell of this step; the job's by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 1024)))]
+    #[schemars(example = ["/bin/bash", "-e"])]
     pub shell: Vec<String>,
     /// Working directory of this step; the job's by default. `${{ }}` expressions in it are
     /// evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
+    #[schemars(example = &"crates/core")]
     pub working_dir: Option<String>,
     /// Longest time for the step, such as `5m`; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -201,6 +217,7 @@ pub struct Step {
         length(min = 1, max = MAX_DURATION),
         extend("x-kubernetes-validations" = rules(&[DURATION]))
     )]
+    #[schemars(example = &"5m")]
     pub timeout: Option<String>,
 }
 
@@ -213,9 +230,11 @@ pub struct JobOutput {
         length(min = 1, max = MAX_IDENTIFIER),
         extend("x-kubernetes-validations" = rules(&[IDENTIFIER]))
     )]
+    #[schemars(example = &"version")]
     pub name: String,
     /// The value, usually `${{ steps.STEP.outputs.NAME }}`.
     #[schemars(length(max = 4096))]
+    #[schemars(example = &"${{ steps.unit.outputs.version }}")]
     pub value: String,
 }
 
@@ -229,6 +248,7 @@ pub struct PodOptions {
     /// Labels that the node must have. `${{ }}` expressions in a job's values are evaluated.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
+    #[schemars(example = serde_json::json!({"kubernetes.io/arch": "arm64"}))]
     pub node_selector: BTreeMap<String, String>,
     /// Taints that the pod tolerates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -237,6 +257,7 @@ pub struct PodOptions {
     /// Service account of the pod; `default` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_OBJECT_NAME))]
+    #[schemars(example = &"build")]
     pub service_account_name: Option<String>,
     /// Mounts the service account's token for the steps; false by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -248,10 +269,12 @@ pub struct PodOptions {
         inner(length(min = 1, max = MAX_OBJECT_NAME)),
         extend("x-kubernetes-list-type" = "set")
     )]
+    #[schemars(example = ["registry"])]
     pub image_pull_secrets: Vec<String>,
     /// User id of the steps; 1000 by default. 0 needs a namespace that allows root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2147483647))]
+    #[schemars(example = 1000)]
     pub run_as_user: Option<i64>,
     /// Makes the image's root file system read-only; false by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -262,5 +285,6 @@ pub struct PodOptions {
         length(min = 1, max = MAX_DURATION),
         extend("x-kubernetes-validations" = rules(&[DURATION]))
     )]
+    #[schemars(example = &"15m")]
     pub pending_timeout: Option<String>,
 }

@@ -6,6 +6,7 @@ pub mod concurrency;
 pub mod condition;
 pub mod definition;
 pub mod env;
+pub mod example;
 pub mod job;
 pub mod labels;
 pub mod matrix;

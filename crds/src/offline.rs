@@ -43,6 +43,17 @@ pub fn check_update(kind: &str, old: &Value, new: &Value) -> Vec<Violation> {
     check_with(kind, Some(old), new)
 }
 
+/// What the API server would refuse in a value, where a field of this schema stands.
+pub fn check_value(schema: &Value, value: &Value) -> Vec<Violation> {
+    let value = prepare(schema, value.clone());
+    let found = structure::check(schema, &value);
+    let mut violations = found.violations;
+    if !found.blocks_rules {
+        violations.extend(rules(&kube_cel::compile_schema(schema), &value, None));
+    }
+    violations
+}
+
 /// True for the kinds that [`check`] knows.
 pub fn knows(kind: &str) -> bool {
     SCHEMAS.with(|schemas| schemas.contains_key(kind))

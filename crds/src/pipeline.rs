@@ -84,6 +84,7 @@ pub struct PipelineSpec {
         length(min = 1, max = MAX_DURATION),
         extend("x-kubernetes-validations" = rules(&[DURATION]))
     )]
+    #[schemars(example = &"1h")]
     pub timeout: Option<String>,
     /// The jobs.
     #[schemars(
@@ -119,20 +120,24 @@ pub struct Param {
         length(min = 1, max = MAX_IDENTIFIER),
         extend("x-kubernetes-validations" = rules(&[IDENTIFIER]))
     )]
+    #[schemars(example = &"profile")]
     pub name: String,
     /// Type of the value; `string` by default.
     #[serde(default, rename = "type")]
     pub param_type: ParamType,
     /// Value when the run gives none; without it the run must give one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"release")]
     pub default: Option<ParamValue>,
     /// The allowed values; any by default.
     #[serde(default, rename = "enum", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
+    #[schemars(example = ["debug", "release"])]
     pub allowed: Vec<ParamValue>,
     /// What the parameter is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
+    #[schemars(example = &"Profile of the build")]
     pub description: Option<String>,
 }
 
@@ -204,10 +209,12 @@ pub struct Retention {
     /// Succeeded runs to keep; 10 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
+    #[schemars(example = 10)]
     pub successful: Option<u32>,
     /// Other finished runs to keep; 20 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
+    #[schemars(example = 20)]
     pub failed: Option<u32>,
     /// Age at which any finished run goes, such as `14d`; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -215,6 +222,7 @@ pub struct Retention {
         length(min = 1, max = MAX_DURATION),
         extend("x-kubernetes-validations" = rules(&[DURATION]))
     )]
+    #[schemars(example = &"14d")]
     pub ttl: Option<String>,
 }
 
@@ -224,6 +232,7 @@ pub struct Retention {
 pub struct PipelineStatus {
     /// Generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 3)]
     pub observed_generation: Option<i64>,
     /// `Ready`, `Reconciling`, `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -231,9 +240,11 @@ pub struct PipelineStatus {
     pub conditions: Vec<Condition>,
     /// Name of the newest run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"build-x7k2p")]
     pub last_run: Option<String>,
     /// Newest generation for which `triggers.apply` started a run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 3)]
     pub last_applied_generation: Option<i64>,
     /// How far each schedule is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

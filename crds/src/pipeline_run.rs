@@ -13,12 +13,13 @@ use serde_json::{Value, json};
 
 use crate::approval::ApprovalRequest;
 use crate::concurrency::ConcurrencyStatus;
+use crate::env::EnvVar;
 use crate::pipeline::{ParamValue, PipelineSpec};
 use crate::retry_of::{JobOrigin, RetryOf};
 use crate::reuse::UsedPipeline;
 use crate::rule::{
-    CANCEL_STAYS, IDENTIFIER, MAX_IDENTIFIER, MAX_LABEL, MAX_PARAMS, ONE_PIPELINE, ONE_START,
-    RUN_KEEPS_FIELDS, RUN_KEEPS_ORDER, RUN_KEEPS_VALUE, rules,
+    CANCEL_STAYS, IDENTIFIER, MAX_ENV, MAX_IDENTIFIER, MAX_LABEL, MAX_PARAMS, ONE_PIPELINE,
+    ONE_START, RUN_KEEPS_FIELDS, RUN_KEEPS_ORDER, RUN_KEEPS_VALUE, rules,
 };
 
 /// One execution of a pipeline. The spec cannot change, but for `suspend` and `cancel`.
@@ -73,6 +74,7 @@ use crate::rule::{
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = rules(&[ONE_PIPELINE, RUN_KEEPS_FIELDS])))]
+#[schemars(example = serde_json::json!({"pipelineRef": {"name": "build"}}))]
 pub struct PipelineRunSpec {
     /// The Pipeline to run; not together with `pipelineSpec`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,6 +91,14 @@ pub struct PipelineRunSpec {
         "x-kubernetes-validations" = rules(&[RUN_KEEPS_VALUE])
     ))]
     pub params: Vec<NamedValue<ParamValue>>,
+    /// Environment of every step of this run: wins over that of the pipeline, its jobs and its steps.
+    /// Values count as they stand: nothing in them is evaluated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_ENV), extend(
+        "x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"],
+        "x-kubernetes-validations" = rules(&[RUN_KEEPS_VALUE])
+    ))]
+    pub env: Vec<EnvVar>,
     /// What is built: expressions read it as `source`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-kubernetes-validations" = rules(&[RUN_KEEPS_VALUE])))]
@@ -138,6 +148,7 @@ pub(crate) fn snapshot(_: &mut SchemaGenerator) -> Schema {
 pub struct PipelineRef {
     /// Name of the Pipeline.
     #[schemars(length(min = 1, max = MAX_LABEL))]
+    #[schemars(example = &"build")]
     pub name: String,
 }
 
@@ -148,18 +159,22 @@ pub struct RunSource {
     /// Branch, such as `main`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
+    #[schemars(example = &"main")]
     pub branch: Option<String>,
     /// Tag, such as `v1.2.3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
+    #[schemars(example = &"v1.2.3")]
     pub tag: Option<String>,
     /// Commit, as its hash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
+    #[schemars(example = &"0f1e2d3c4b5a69788796a5b4c3d2e1f001122334")]
     pub commit: Option<String>,
     /// Number of the pull request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 2147483647))]
+    #[schemars(example = 7)]
     pub pull_request: Option<i64>,
 }
 
@@ -172,8 +187,10 @@ pub struct NamedValue<V = String> {
         length(min = 1, max = MAX_IDENTIFIER),
         extend("x-kubernetes-validations" = rules(&[IDENTIFIER]))
     )]
+    #[schemars(example = &"profile")]
     pub name: String,
     /// Value.
+    #[schemars(example = &"release")]
     pub value: V,
 }
 
@@ -183,6 +200,7 @@ pub struct NamedValue<V = String> {
 pub struct PipelineRunStatus {
     /// Generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 1)]
     pub observed_generation: Option<i64>,
     /// `Succeeded` (True, False, Unknown), `Completed` (True at any end), `Stalled` (a failed run).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -218,12 +236,15 @@ pub struct PipelineRunStatus {
 #[serde(rename_all = "camelCase")]
 pub struct ResolvedPipeline {
     /// Name of the Pipeline; the run's own name for a `pipelineSpec`.
+    #[schemars(example = &"build")]
     pub name: String,
     /// Generation of the Pipeline; none for a `pipelineSpec`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 3)]
     pub generation: Option<i64>,
     /// The specification, as written.
     #[schemars(schema_with = "snapshot")]
+    #[schemars(example = serde_json::json!({"jobs": []}))]
     pub spec: PipelineSpec,
     /// The other Pipelines that jobs and steps use, as they were when the run started.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -242,9 +263,11 @@ pub struct ResolvedPipeline {
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct JobStatus {
     /// Name of the job; `JOB.VALUE_VALUE` for a job of a matrix.
+    #[schemars(example = &"test.debug")]
     pub name: String,
     /// For a job of a matrix: name of the job in the pipeline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"test")]
     pub job: Option<String>,
     /// For a job of a matrix: its values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -260,9 +283,11 @@ pub struct JobStatus {
     pub state: JobState,
     /// One word for why, such as `WaitingForNeeds`, `Unschedulable`, `StepFailed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"StepFailed")]
     pub reason: Option<String>,
     /// A sentence for why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"step `unit` exited with code 101")]
     pub message: Option<String>,
     /// Whose fault a failure is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -287,9 +312,11 @@ pub struct JobStatus {
     pub retry_time: Option<Time>,
     /// Name of the job's pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"build-x7k2p-test-1")]
     pub pod: Option<String>,
     /// Runner (pool) of the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"default")]
     pub runner: Option<String>,
     /// When the attempt was assigned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -310,11 +337,14 @@ pub struct JobStatus {
 #[serde(rename_all = "camelCase")]
 pub struct AttemptStatus {
     /// Number of the attempt, from 1.
+    #[schemars(example = 1)]
     pub attempt: u32,
     /// One word for why it failed.
+    #[schemars(example = &"Evicted")]
     pub reason: String,
     /// A sentence for why it failed.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(example = &"its pod was evicted")]
     pub message: String,
     /// Whose fault it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -359,14 +389,17 @@ impl JobState {
 #[serde(rename_all = "camelCase")]
 pub struct StepStatus {
     /// Name of the step.
+    #[schemars(example = &"unit")]
     pub name: String,
     /// Where the step stands.
     pub state: StepState,
     /// Exit code of the step's process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 101)]
     pub exit_code: Option<i32>,
     /// Signal that ended the step's process, such as 9.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 9)]
     pub signal: Option<i32>,
     /// When the step started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -426,10 +459,13 @@ pub enum FailureClass {
 #[serde(rename_all = "camelCase")]
 pub struct LogAccess {
     /// Name of the operator's API service, as `NAMESPACE/NAME:PORT`.
+    #[schemars(example = &"rustci-system/rustci-api:http")]
     pub service: String,
     /// Address of an operator outside the cluster, as `IP:PORT`: its logs are read there, by HTTP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"192.0.2.7:8080")]
     pub address: Option<String>,
     /// Proves to the operator that the reader may read this run.
+    #[schemars(example = &"9f86d081884c7d659a2feaa0c55ad015")]
     pub token: String,
 }

@@ -13,6 +13,7 @@ use crate::rule::{DURATION, MAX_DURATION, rules};
 pub struct Retry {
     /// Most further attempts after the first.
     #[schemars(range(min = 1, max = 10))]
+    #[schemars(example = 2)]
     pub limit: u32,
     /// Failures after which the job is tried again; `Infrastructure`, `ImagePull`, `Evicted` and
     /// `NodeLost` by default. A step that fails is `User`.
@@ -74,10 +75,12 @@ pub struct Backoff {
         length(min = 1, max = MAX_DURATION),
         extend("x-kubernetes-validations" = rules(&[DURATION]))
     )]
+    #[schemars(example = &"5s")]
     pub base: Option<String>,
     /// How much longer each wait is; 2 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10))]
+    #[schemars(example = 2)]
     pub factor: Option<u32>,
     /// Longest wait; `5m` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,6 +88,7 @@ pub struct Backoff {
         length(min = 1, max = MAX_DURATION),
         extend("x-kubernetes-validations" = rules(&[DURATION]))
     )]
+    #[schemars(example = &"1m")]
     pub cap: Option<String>,
 }
 
@@ -95,8 +99,10 @@ pub struct RaiseMemory {
     /// How many times the memory of the attempt before; 2 by default. Request and limit are raised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2, max = 10))]
+    #[schemars(example = 2)]
     pub factor: Option<u32>,
     /// Most memory, such as `8Gi`.
     #[schemars(length(min = 1, max = 32))]
+    #[schemars(example = &"8Gi")]
     pub cap: String,
 }

@@ -13,6 +13,7 @@ use crate::rule::{MAX_LABEL, MAX_OBJECT_NAME};
 pub struct RetryOf {
     /// Name of the run that has ended.
     #[schemars(length(min = 1, max = MAX_OBJECT_NAME))]
+    #[schemars(example = &"build-x7k2p")]
     pub run: String,
     /// Takes over the jobs that succeeded: only those run again that did not, what needs them, and
     /// the `finally` jobs.
@@ -21,6 +22,7 @@ pub struct RetryOf {
     /// As `failed`, but this job and what needs it run again as well; not together with `failed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_LABEL))]
+    #[schemars(example = &"ship")]
     pub from_job: Option<String>,
     /// Goes on although pipeline, parameters or source differ from those of the run that has
     /// ended. Jobs that are written differently now, and what needs them, run again.
@@ -33,7 +35,9 @@ pub struct RetryOf {
 #[serde(rename_all = "camelCase")]
 pub struct JobOrigin {
     /// Name of the run.
+    #[schemars(example = &"build-x7k2p")]
     pub name: String,
     /// Uid of the run: a later run may have its name.
+    #[schemars(example = &"6f1c0a9e-3b52-4a51-9d0c-8f2f7a1f5b10")]
     pub uid: String,
 }

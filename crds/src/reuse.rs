@@ -19,9 +19,11 @@ use crate::rule::{
 pub struct JobUse {
     /// Name of the Pipeline.
     #[schemars(length(min = 1, max = MAX_LABEL))]
+    #[schemars(example = &"shared")]
     pub pipeline: String,
     /// Name of its job; `finally` jobs count.
     #[schemars(length(min = 1, max = MAX_LABEL))]
+    #[schemars(example = &"unit")]
     pub job: String,
 }
 
@@ -32,9 +34,11 @@ pub struct TemplateUse {
     /// Name of the Pipeline that offers it, in the same namespace; the Pipeline itself by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_LABEL))]
+    #[schemars(example = &"shared")]
     pub pipeline: Option<String>,
     /// Name of the template.
     #[schemars(length(min = 1, max = MAX_LABEL))]
+    #[schemars(example = &"cargo-test")]
     pub template: String,
 }
 
@@ -44,9 +48,11 @@ pub struct TemplateUse {
 pub struct InputValue {
     /// Name of the param or input.
     #[schemars(length(min = 1, max = MAX_IDENTIFIER), regex(pattern = IDENTIFIER_PATTERN))]
+    #[schemars(example = &"profile")]
     pub name: String,
     /// The value, or a text with `${{ }}` expressions. An expression for an integer or a boolean
     /// stands alone in its text: `${{ params.count }}`.
+    #[schemars(example = &"release")]
     pub value: ParamValue,
 }
 
@@ -60,10 +66,12 @@ pub struct StepTemplate {
         length(min = 1, max = MAX_LABEL),
         extend("x-kubernetes-validations" = rules(&[LABEL]))
     )]
+    #[schemars(example = &"cargo-test")]
     pub name: String,
     /// What the template is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
+    #[schemars(example = &"Runs the tests of one package")]
     pub description: Option<String>,
     /// Values that the user of the template gives; expressions read them as `inputs.NAME`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -100,16 +108,23 @@ pub struct StepTemplate {
 #[serde(rename_all = "camelCase")]
 pub struct UsedPipeline {
     /// Name of the Pipeline.
+    #[schemars(example = &"shared")]
     pub pipeline: String,
     /// Uid of the Pipeline; none in local runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"6f1c0a9e-3b52-4a51-9d0c-8f2f7a1f5b10")]
     pub uid: Option<String>,
     /// Generation of the Pipeline; none in local runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 3)]
     pub generation: Option<i64>,
     /// `sha256:` and the hash of `spec`, written as JSON.
+    #[schemars(
+        example = "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+    )]
     pub digest: String,
     /// The jobs and templates that are used, with the params and the environment that go with them.
     #[schemars(schema_with = "snapshot")]
+    #[schemars(example = serde_json::json!({"jobs": []}))]
     pub spec: PipelineSpec,
 }

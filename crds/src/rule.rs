@@ -223,6 +223,7 @@ pub(crate) const RUN_KEEPS_FIELDS: Rule = Rule {
     rule: "has(self.pipelineRef) == has(oldSelf.pipelineRef) && \
            has(self.pipelineSpec) == has(oldSelf.pipelineSpec) && \
            has(self.params) == has(oldSelf.params) && \
+           has(self.env) == has(oldSelf.env) && \
            has(self.source) == has(oldSelf.source) && \
            has(self.retryOf) == has(oldSelf.retryOf)",
     message: "The spec of a run cannot change, but for suspend and cancel: create another run.",

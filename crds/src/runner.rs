@@ -67,10 +67,12 @@ pub struct RunnerSpec {
     /// Image of jobs that name none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
+    #[schemars(example = &"docker.io/library/rust:1.95")]
     pub image: Option<String>,
     /// Most jobs that run at once; no limit by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10000))]
+    #[schemars(example = 10)]
     pub max: Option<u32>,
     /// Defaults for the pods; a job's own options win field by field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,6 +93,7 @@ pub enum Executor {
 pub struct RunnerStatus {
     /// Generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = 3)]
     pub observed_generation: Option<i64>,
     /// `Ready`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

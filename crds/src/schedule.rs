@@ -13,10 +13,12 @@ use crate::rule::{DURATION, MAX_DURATION, rules};
 pub struct Schedule {
     /// Minute, hour, day of month, month, day of week, such as `0 3 * * MON-FRI`.
     #[schemars(length(min = 1, max = 128))]
+    #[schemars(example = &"0 3 * * MON-FRI")]
     pub cron: String,
     /// Time zone, such as `Europe/Berlin`; `Etc/UTC` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
+    #[schemars(example = &"Europe/Berlin")]
     pub time_zone: Option<String>,
     /// How late a run may start whose time was missed, as while the operator was away; `10m` by
     /// default. Of several missed times only the last counts.
@@ -25,6 +27,7 @@ pub struct Schedule {
         length(min = 1, max = MAX_DURATION),
         extend("x-kubernetes-validations" = rules(&[DURATION]))
     )]
+    #[schemars(example = &"1h")]
     pub starting_deadline: Option<String>,
     /// What happens when an earlier run of this schedule has not ended; `Allow` by default. To
     /// replace it use the pipeline's `concurrency`.
@@ -47,9 +50,11 @@ pub enum Overlap {
 #[serde(rename_all = "camelCase")]
 pub struct ScheduleStatus {
     /// The cron expression.
+    #[schemars(example = &"0 3 * * MON-FRI")]
     pub cron: String,
     /// The time zone, as written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(example = &"Europe/Berlin")]
     pub time_zone: Option<String>,
     /// Times up to this one are done with.
     pub handled_time: Time,

@@ -19,17 +19,21 @@ pub struct Service {
         length(min = 1, max = MAX_SERVICE_NAME),
         extend("x-kubernetes-validations" = rules(&[LABEL]))
     )]
+    #[schemars(example = &"db")]
     pub name: String,
     /// Container image. `${{ }}` expressions in it are evaluated.
     #[schemars(length(min = 1, max = 512))]
+    #[schemars(example = &"docker.io/library/postgres:17")]
     pub image: String,
     /// Program to run instead of the image's entrypoint, as it stands.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 4096)))]
+    #[schemars(example = ["postgres"])]
     pub command: Vec<String>,
     /// Arguments of the program, as they stand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 4096)))]
+    #[schemars(example = ["-c", "fsync=off"])]
     pub args: Vec<String>,
     /// Environment of the service: this and the image's own only, nothing of pipeline or job.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -46,6 +50,7 @@ pub struct Service {
         inner(range(min = 1, max = 65535)),
         extend("x-kubernetes-list-type" = "set")
     )]
+    #[schemars(example = [5432])]
     pub ports: Vec<u16>,
     /// How to see that it is ready, such as `{tcpPort: 5432}`. Without it, it is ready when its
     /// process has started.
@@ -58,6 +63,7 @@ pub struct Service {
     /// root.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2147483647))]
+    #[schemars(example = 999)]
     pub run_as_user: Option<i64>,
 }
 
@@ -65,10 +71,12 @@ pub struct Service {
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = rules(&[ONE_PROBE])))]
+#[schemars(example = serde_json::json!({"tcpPort": 5432}))]
 pub struct Readiness {
     /// Ready when this port takes connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
+    #[schemars(example = 5432)]
     pub tcp_port: Option<u16>,
     /// Ready when this request is answered with a code from 200 to 399.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -82,6 +90,7 @@ pub struct Readiness {
         length(min = 1, max = MAX_DURATION),
         extend("x-kubernetes-validations" = rules(&[DURATION]))
     )]
+    #[schemars(example = &"2s")]
     pub period: Option<String>,
     /// Longest time from its start until it is ready; then the job fails. `2m` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,6 +98,7 @@ pub struct Readiness {
         length(min = 1, max = MAX_DURATION),
         extend("x-kubernetes-validations" = rules(&[DURATION]))
     )]
+    #[schemars(example = &"1m")]
     pub timeout: Option<String>,
 }
 
@@ -98,10 +108,12 @@ pub struct Readiness {
 pub struct HttpGet {
     /// Port of the service.
     #[schemars(range(min = 1, max = 65535))]
+    #[schemars(example = 8080)]
     pub port: u16,
     /// Path of the request; `/` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
+    #[schemars(example = &"/healthz")]
     pub path: Option<String>,
 }
 
@@ -111,5 +123,6 @@ pub struct HttpGet {
 pub struct ExecCommand {
     /// Program and arguments; no shell is between.
     #[schemars(length(min = 1, max = 16), inner(length(max = 1024)))]
+    #[schemars(example = ["pg_isready"])]
     pub command: Vec<String>,
 }
