@@ -78,6 +78,10 @@ pub struct RunArguments {
     #[arg(long = "param", short = 'p', value_name = "NAME=VALUE", value_parser = name_value)]
     #[serde(skip)]
     pub params: Vec<(String, String)>,
+    /// Set an environment variable of every step; wins over those of the file
+    #[arg(long, short = 'e', value_name = "NAME=VALUE", value_parser = name_value)]
+    #[serde(skip)]
+    pub env: Vec<(String, String)>,
     /// The pipeline to run, when the file has several
     #[arg(long, value_name = "NAME")]
     pub pipeline: Option<String>,
@@ -283,6 +287,9 @@ pub struct StartArguments {
     /// Set a parameter of the pipeline
     #[arg(long = "param", short = 'p', value_name = "NAME=VALUE", value_parser = name_value)]
     pub params: Vec<(String, String)>,
+    /// Set an environment variable of every step; wins over those of the pipeline
+    #[arg(long, short = 'e', value_name = "NAME=VALUE", value_parser = name_value)]
+    pub env: Vec<(String, String)>,
     /// Wait for the run's end; the exit code is the run's result
     #[arg(long)]
     pub wait: bool,

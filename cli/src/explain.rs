@@ -13,11 +13,13 @@ mod text;
 use std::collections::BTreeMap;
 
 use crds::{
-    Approval, ConcurrencyStatus, JobState, JobStatus, PipelineRun, PipelineRunStatus, condition,
+    Approval, ConcurrencyStatus, FailureClass, JobState, JobStatus, PipelineRun, PipelineRunStatus,
+    condition,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
+use planner::run::RunReason;
 use serde::Serialize;
 
 pub use self::local::explain as explain_local;
@@ -58,6 +60,8 @@ pub struct Explanation {
     pub pipeline: String,
     /// One word for its state: the reason of the condition `Succeeded`.
     pub state: String,
+    /// Whose fault it is that the run ended without having run anything; else empty.
+    pub class: String,
     /// The sentence of the same condition, or what is wrong without one.
     pub message: String,
     /// The run's place in its concurrency group, while it waits for other runs.
@@ -128,6 +132,7 @@ pub fn explain(facts: &Facts, now: Timestamp) -> Explanation {
         pipeline: pipeline_of(&facts.run, status),
         concurrency: status.concurrency.clone().filter(|_| state == "Queued"),
         remedy: remedy::of_run(&facts.run, &state, facts.local),
+        class: class(&state).map_or_else(String::new, |class| format!("{class:?}")),
         state,
         message,
         jobs: job::explain_all(facts, &status.jobs, now),
@@ -156,6 +161,13 @@ pub fn failed_steps(status: &PipelineRunStatus) -> Vec<StepKey> {
         StepKey::of_job(job).find(|key| key.index == index)
     };
     failed.filter_map(step).collect()
+}
+
+/// The class of failure that a run's reason stands for.
+fn class(reason: &str) -> Option<FailureClass> {
+    let mut reasons = RunReason::ALL.iter();
+    let found = reasons.find(|known| known.as_str() == reason);
+    found.and_then(|reason| reason.class())
 }
 
 /// State and sentence of the run.

@@ -1,7 +1,7 @@
 //! Parameters from the command line, by the types that the pipeline declares.
 //! Must not fill in defaults: that is the planner's part.
 
-use crds::{NamedValue, Param, ParamType, ParamValue};
+use crds::{EnvVar, NamedValue, Param, ParamType, ParamValue};
 use planner::names::nearest;
 
 use crate::failure::Failure;
@@ -23,6 +23,22 @@ pub fn parse(
         });
     }
     Ok(values)
+}
+
+/// The run's variables: those of its file, under the `NAME=VALUE` options. Of a name that is given
+/// twice the last counts.
+pub fn env(written: Vec<EnvVar>, given: &[(String, String)]) -> Vec<EnvVar> {
+    let given = given.iter().map(|(name, value)| EnvVar {
+        name: name.clone(),
+        value: Some(value.clone()),
+        value_from: None,
+    });
+    let mut all = written;
+    for variable in given {
+        all.retain(|known| known.name != variable.name);
+        all.push(variable);
+    }
+    all
 }
 
 /// One value by its declared type.

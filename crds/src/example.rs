@@ -213,7 +213,7 @@ mod tests {
         let mut count = 0;
         for definition in crate::definition::all() {
             let kind = &definition.spec.names.kind;
-            let whole = schema(kind).unwrap();
+            let whole = schema(kind).expect("it is a kind of ours");
             for (path, note) in notes(kind) {
                 count += 1;
                 let example = note
@@ -235,7 +235,7 @@ mod tests {
     fn parts(version: &str) -> Vec<u32> {
         version
             .split('.')
-            .map(|part| part.parse().unwrap())
+            .map(|part| part.parse().expect("a version is three numbers"))
             .collect()
     }
 }

@@ -10,6 +10,8 @@ pub struct Case {
     pub name: &'static str,
     /// Parameters of the run.
     pub params: &'static [(&'static str, &'static str)],
+    /// Environment of the run.
+    pub env: &'static [(&'static str, &'static str)],
     /// Exit code of `rustci` for the run.
     pub exit: i32,
     /// Every job's name and final state.
@@ -23,6 +25,7 @@ pub struct Case {
 const CASE: Case = Case {
     name: "",
     params: &[],
+    env: &[],
     exit: 0,
     jobs: &[],
     logs: &[],
@@ -110,6 +113,23 @@ pub const CASES: &[Case] = &[
         params: &[("profile", "debug"), ("count", "41")],
         jobs: &[("show", Succeeded)],
         logs: &[("show", b"job kept debug 42 false\nstep\n")],
+        ..CASE
+    },
+    Case {
+        name: "env-levels",
+        env: &[
+            ("PIPELINE_RUN", "run"),
+            ("JOB_RUN", "run"),
+            ("STEP_RUN", "run"),
+            ("RUN_ONLY", "${{ as it stands }}"),
+        ],
+        jobs: &[("show", Succeeded)],
+        logs: &[(
+            "show",
+            b"pipeline job step run\n\
+              step run run ${{ as it stands }} /from/pipeline\n\
+              pipeline job run\n",
+        )],
         ..CASE
     },
     Case {

@@ -19,6 +19,9 @@ pub async fn run(namespace: &TestNamespace, case: &Case) -> Result<Outcome> {
     for (name, value) in case.params {
         command.arg("--param").arg(format!("{name}={value}"));
     }
+    for (name, value) in case.env {
+        command.arg("--env").arg(format!("{name}={value}"));
+    }
     let output = command.output().await?;
     let runs = namespace.runs().await?;
     let [name] = &runs[..] else {

@@ -23,6 +23,9 @@ pub async fn run(case: &Case) -> Result<Outcome> {
     for (name, value) in case.params {
         command.arg("--param").arg(format!("{name}={value}"));
     }
+    for (name, value) in case.env {
+        command.arg("--env").arg(format!("{name}={value}"));
+    }
     let output = command.output().await?;
     let printed = String::from_utf8_lossy(&output.stdout);
     let last = printed.lines().last().with_context(|| {

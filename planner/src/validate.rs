@@ -9,6 +9,7 @@ mod overlay;
 mod pipeline;
 mod retry;
 mod service;
+mod step;
 mod steps;
 mod template;
 mod uses;
@@ -153,6 +154,8 @@ pub(crate) struct ValidMatrix {
 /// What a job asks people for.
 #[derive(Clone, Debug)]
 pub(crate) struct ValidApproval {
+    pub(crate) users: Vec<String>,
+    pub(crate) groups: Vec<String>,
     pub(crate) timeout: Duration,
     pub(crate) message: Option<Template>,
 }
@@ -313,6 +316,7 @@ pub fn validate_run_with(
             Err(problems) => check.problems.extend(problems),
         }
     }
+    job::plain_variables(&mut check, "spec.env", &spec.env);
     check.count("spec.params", spec.params.len(), 0, limit::PARAMS);
     check.unique(
         "spec.params",

@@ -56,6 +56,7 @@ async fn create(cluster: &Cluster, arguments: &StartArguments) -> Result<String,
     let spec = PipelineRunSpec {
         pipeline_ref: Some(PipelineRef { name: name.clone() }),
         params: params::parse(&pipeline.spec.params, &arguments.params)?,
+        env: params::env(Vec::new(), &arguments.env),
         ..PipelineRunSpec::default()
     };
     let mut run = PipelineRun::new("", spec);

@@ -98,6 +98,9 @@ fn explain(facts: &Facts, job: &JobStatus, now: Timestamp) -> JobExplanation {
     // What the job's own message says needs no second line.
     evidence.retain(|said| !message.contains(said.as_str()));
     evidence.truncate(MAX_EVIDENCE);
+    if let Some(found) = pod.and_then(|name| pod::find(&facts.pods, name)) {
+        evidence.extend(pod::service_logs(found));
+    }
     JobExplanation {
         job: job.name.clone(),
         state: job.state,
@@ -120,12 +123,12 @@ fn waits_since<'a>(
     job: &'a JobStatus,
 ) -> Option<&'a k8s_openapi::apimachinery::pkg::apis::meta::v1::Time> {
     let run = facts.run.status.as_ref();
-    job.start_time.as_ref().or_else(|| run?.start_time.as_ref())
-}
-
     if job.reason.as_deref() == Some("AwaitingApproval") {
         return approval::request(facts, job).map(|request| &request.since);
     }
+    job.start_time.as_ref().or_else(|| run?.start_time.as_ref())
+}
+
 fn step(facts: &Facts, job: &JobStatus) -> Option<StepExplanation> {
     let (_, step) = failed_step(job)?;
     let (log, log_trouble) = match facts.tails.get(&(job.name.clone(), step.name.clone())) {

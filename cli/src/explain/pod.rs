@@ -33,6 +33,22 @@ pub(super) fn evidence(pod: &Pod) -> Vec<String> {
     said
 }
 
+/// How to read the logs of the job's services, as long as the pod is there.
+pub(super) fn service_logs(pod: &Pod) -> Vec<String> {
+    let namespace = pod.namespace().map(|name| format!(" -n {name}"));
+    let namespace = namespace.unwrap_or_default();
+    let containers = pod.spec.iter().flat_map(|spec| &spec.init_containers);
+    let services = containers.flatten().filter_map(|container| {
+        let service = container.name.strip_prefix("service-")?;
+        Some(format!(
+            "log of service {service}: `kubectl logs {} -c {}{namespace}`",
+            pod.name_any(),
+            container.name
+        ))
+    });
+    services.collect()
+}
+
 fn container(container: &ContainerStatus) -> Option<String> {
     /// Waiting reasons of every container that starts as it should.
     const ORDINARY: [&str; 2] = ["ContainerCreating", "PodInitializing"];

@@ -29,7 +29,9 @@ pub(super) fn of_run(run: &PipelineRun, reason: &str, local: bool) -> String {
         }
         "Superseded" => "start it again if it is still wanted".to_owned(),
         "WaitingForPipeline" | "PipelineNotFound" => {
-            "create the Pipeline in the run's namespace, or correct spec.pipelineRef".to_owned()
+            "create the Pipeline in the run's namespace, or correct its name in spec.pipelineRef or \
+             in uses"
+                .to_owned()
         }
         "InvalidPipeline" => "correct the pipeline; `rustci lint FILE` shows where".to_owned(),
         "RetryRefused" => "do what the message says, or start a run without retryOf".to_owned(),
@@ -72,6 +74,13 @@ pub(super) fn of_job(run: &PipelineRun, job: &JobStatus, reason: &str, local: bo
             "create the Secret, ConfigMap or key in the run's namespace, or correct its name in env"
                 .to_owned()
         }
+        "ServiceStarting" => "wait until its readiness check succeeds".to_owned(),
+        "ServiceNotReady" => "correct the service or its readiness check, or raise \
+                              readiness.timeout"
+            .to_owned(),
+        "ServiceFailed" => "correct the service's image, command or env; it must keep running as \
+                            long as the job"
+            .to_owned(),
         "ContainerStartFailed" | "PodStarting" => {
             format!("look at the pod: `kubectl describe pod {pod}`")
         }
@@ -97,13 +106,6 @@ pub(super) fn of_job(run: &PipelineRun, job: &JobStatus, reason: &str, local: bo
     }
 }
 
-fn see_log(run: &PipelineRun, job: &JobStatus) -> String {
-    let step = failed_step(job).map(|(_, step)| format!(" --step {}", step.name));
-    let namespace = run.namespace().map(|name| format!(" -n {name}"));
-    format!(
-        "see its whole log: `rustci logs {} --job {}{}{}`",
-        run.name_any(),
-        job.name,
 /// How a waiting job is answered, and what it takes.
 fn answer(run: &PipelineRun, job: &JobStatus) -> String {
     let name = run.name_any();
@@ -117,6 +119,13 @@ fn answer(run: &PipelineRun, job: &JobStatus) -> String {
     )
 }
 
+fn see_log(run: &PipelineRun, job: &JobStatus) -> String {
+    let step = failed_step(job).map(|(_, step)| format!(" --step {}", step.name));
+    let namespace = run.namespace().map(|name| format!(" -n {name}"));
+    format!(
+        "see its whole log: `rustci logs {} --job {}{}{}`",
+        run.name_any(),
+        job.name,
         step.unwrap_or_default(),
         namespace.unwrap_or_default()
     )

@@ -383,6 +383,9 @@ fn every_reason_of_trouble_has_a_remedy() {
         "ImagePullFailed",
         "MissingReference",
         "ContainerStartFailed",
+        "ServiceStarting",
+        "ServiceNotReady",
+        "ServiceFailed",
         "QuotaExceeded",
         "PodRefused",
         "StepFailed",
@@ -431,15 +434,8 @@ fn a_job_that_waits_for_people_says_who_may_answer_and_how() {
     };
     facts.run.metadata.namespace = Some("farm".to_owned());
     facts.run.status.as_mut().unwrap().approvals = vec![crds::ApprovalRequest {
-        job: "ship".to_owned(),
         message: Some("Ship the pears?".to_owned()),
-        since: Time(at(2)),
-        until: Time(at(100)),
-        decision: None,
-        by: None,
-        at: None,
-        comment: None,
-        approval: None,
+        ..crds::ApprovalRequest::new("ship", Time(at(2)), Time(at(100)))
     }];
     facts.approvals = vec![
         answer("bert", "False", "NotAnApprover", "he is not among them", 10),
@@ -519,5 +515,13 @@ fn a_job_with_services_tells_how_to_read_their_logs() {
         pods: vec![pod],
         ..Facts::default()
     };
-    insta::assert_snapshot!(told(&facts), @"");
+    insta::assert_snapshot!(told(&facts), @r"
+    run orchard-7 of pipeline orchard: Running
+      1 of 1 job runs
+
+    job press starting for 1m00s: ServiceStarting
+      service `cask` is not ready yet
+      log of service cask: `kubectl logs orchard-7-press -c service-cask -n farm`
+      what to do: wait until its readiness check succeeds
+    ");
 }

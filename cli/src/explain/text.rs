@@ -10,6 +10,7 @@ pub fn text(explanation: &Explanation) -> String {
         run,
         pipeline,
         state,
+        class,
         message,
         concurrency,
         remedy,
@@ -22,7 +23,11 @@ pub fn text(explanation: &Explanation) -> String {
         true => String::new(),
         false => format!(" of pipeline {pipeline}"),
     };
-    let mut text = format!("run {run}{of}: {state}\n");
+    let class = match class.is_empty() {
+        true => String::new(),
+        false => format!(" ({class})"),
+    };
+    let mut text = format!("run {run}{of}: {state}{class}\n");
     indented(&mut text, message);
     if let Some(queue) = concurrency {
         let position = queue.position.map(|at| format!(" at position {at}"));

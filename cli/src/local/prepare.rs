@@ -10,7 +10,7 @@ use crds::{
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use planner::run::Settings;
-use planner::validate::{Problem, validate_pipeline_with};
+use planner::validate::{Problem, validate_pipeline_with, validate_run};
 use rand::Rng;
 
 use crate::args::RunArguments;
@@ -62,6 +62,7 @@ pub(super) fn prepare_again(
 ) -> Result<Prepared, Failure> {
     let mut prepared = prepare_with(arguments, now, |_| Ok(ended.spec.params.clone()))?;
     prepared.run.spec.retry_of = Some(retry);
+    prepared.run.spec.env.clone_from(&ended.spec.env);
     prepared.retried = Some(ended);
     Ok(prepared)
 }
@@ -85,6 +86,9 @@ fn prepare_with(
     let given = given(&selected.spec.params)?;
     let mut prepared = assemble(selected, given, manifest.values, now);
     prepared.others = others;
+    let written = std::mem::take(&mut prepared.run.spec.env);
+    prepared.run.spec.env = params::env(written, &arguments.env);
+    validate_run(&prepared.run.spec).map_err(|problems| wrong_run(&problems))?;
     if let Some(timeout) = &arguments.timeout {
         prepared.spec.timeout = Some(timeout.clone());
     }
@@ -114,7 +118,8 @@ fn assemble(
         mut spec,
         run,
     } = selected;
-    let mut params = run.map(|run| run.spec.params).unwrap_or_default();
+    let written = run.map(|run| run.spec).unwrap_or_default();
+    let (mut params, env) = (written.params, written.env);
     params.retain(|param| given.iter().all(|option| option.name != param.name));
     params.extend(given);
     for Job { runner, .. } in spec.jobs.iter_mut().chain(&mut spec.finally_jobs) {
@@ -127,6 +132,7 @@ fn assemble(
     let run_spec = PipelineRunSpec {
         pipeline_ref: Some(reference),
         params,
+        env,
         ..PipelineRunSpec::default()
     };
     let mut run = PipelineRun::new(&name, run_spec);
@@ -161,6 +167,11 @@ fn unique_name(pipeline: &str) -> String {
 fn invalid(problems: Vec<Problem>) -> Failure {
     let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
     Failure::usage(lines.join("\n"))
+}
+
+fn wrong_run(problems: &[Problem]) -> Failure {
+    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    Failure::usage(format!("the run can't start: {}", lines.join("\n")))
 }
 
 fn wrong_params(problems: &[Problem]) -> Failure {

@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use crate::workspace::{Ended, Workspace};
 
+/// Outcome of an example that only a cluster can run.
+const REFUSED: &str = "refused";
+
 /// What the first lines of an example say.
 struct Expected {
     options: Vec<String>,
@@ -79,6 +82,15 @@ fn each_example_ends_as_it_says() {
             !expected.prints.is_empty(),
             "{name}: says nothing of what it prints"
         );
+        if expected.outcome == REFUSED {
+            // It is for a cluster; here it ends before anything runs.
+            let refused = shown.with_code(2);
+            for words in &expected.prints {
+                assert!(refused.err.contains(words), "{name}: {}", refused.err);
+            }
+            assert!(refused.out.is_empty(), "{name}: {}", refused.out);
+            continue;
+        }
         for words in &expected.prints {
             assert!(
                 shown.out.contains(words),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crds::{EnvSource, FailureClass, JobStatus};
+use crds::{EnvSource, EnvVar, FailureClass, JobStatus};
 
 use super::companion::SERVICE_GRACE;
 use super::ending::Ending;
@@ -106,7 +106,7 @@ fn place(
         pod,
         step_images: step_images(turn, valid, evaluator)?.0,
         services: services(valid, evaluator)?,
-        env_from: sources(valid)
+        env_from: sources(valid, turn.env())
             .into_iter()
             .enumerate()
             .map(|(i, source)| EnvFrom {
@@ -225,7 +225,7 @@ fn offer(
     values: &JobTexts<'_>,
 ) -> Result<OfferSpec, Ending> {
     let valid = turn.job_of(pipeline, job);
-    let sources = sources(valid);
+    let sources = sources(valid, turn.env());
     let (_, annexes) = step_images(turn, valid, values)?;
     let steps = valid.spec.steps.iter().zip(&valid.steps).zip(annexes);
     let steps = steps.map(|((spec, step), annex)| {
@@ -247,7 +247,7 @@ fn offer(
                 .cloned()
                 .unwrap_or_else(|| DEFAULT_SHELL.map(str::to_owned).to_vec()),
             workdir: workdir.map_err(of_step)?.unwrap_or_default(),
-            env: env(step, &sources, values).map_err(of_step)?,
+            env: env(step, turn.env(), &sources, values).map_err(of_step)?,
             timeout: step.timeout,
         })
     });
@@ -299,25 +299,28 @@ fn base_env(turn: &Turn<'_>, job: &JobStatus) -> Vec<EnvEntry> {
     .collect()
 }
 
+/// A step's variables, under those of the run.
 fn env(
     step: &ValidStep,
+    of_run: &[EnvVar],
     sources: &[&EnvSource],
     values: &JobTexts<'_>,
 ) -> Result<Vec<EnvEntry>, Ending> {
-    let entries = step.env.iter().map(|variable| {
+    let from = |source: &EnvSource| {
+        let index = sources.iter().position(|known| *known == source);
+        let index = index.expect("the list was made from the same variables");
+        let value = EnvValue::FromAgentEnv(from_name(index));
+        (value, source.secret_key_ref.is_some())
+    };
+    let is_of_run = |name: &str| of_run.iter().any(|variable| variable.name == name);
+    let own = step.env.iter().filter(|own| !is_of_run(&own.name));
+    let own = own.map(|variable| {
         let (value, secret) = match &variable.value {
             ValidEnvValue::Template(template) => {
                 let what = format!("variable `{}`", variable.name);
                 (values.env(&what, template)?, false)
             }
-            ValidEnvValue::Source(source) => {
-                let index = sources.iter().position(|known| *known == source);
-                let index = index.expect("the list was made from the same steps");
-                (
-                    EnvValue::FromAgentEnv(from_name(index)),
-                    source.secret_key_ref.is_some(),
-                )
-            }
+            ValidEnvValue::Source(source) => from(source),
         };
         Ok(EnvEntry {
             name: variable.name.clone(),
@@ -325,16 +328,32 @@ fn env(
             secret,
         })
     });
-    entries.collect()
+    let of_run = of_run.iter().map(|variable| {
+        let text = || EnvValue::Literal(variable.value.clone().unwrap_or_default());
+        let source = variable.value_from.as_ref();
+        let (value, secret) = source.map_or_else(|| (text(), false), from);
+        Ok(EnvEntry {
+            name: variable.name.clone(),
+            value,
+            secret,
+        })
+    });
+    own.chain(of_run).collect()
 }
 
-/// Every reference of a job once, in the order of the steps: the index is its number.
-fn sources(job: &ValidJob) -> Vec<&EnvSource> {
+/// Every reference of a job and its run once, in their order: the index is its number.
+fn sources<'a>(job: &'a ValidJob, of_run: &'a [EnvVar]) -> Vec<&'a EnvSource> {
+    let of_steps = job.steps.iter().flat_map(|step| &step.env);
+    let of_steps = of_steps.filter_map(|variable| match &variable.value {
+        ValidEnvValue::Source(source) => Some(source),
+        ValidEnvValue::Template(_) => None,
+    });
+    let of_run = of_run
+        .iter()
+        .filter_map(|variable| variable.value_from.as_ref());
     let mut sources = Vec::new();
-    for variable in job.steps.iter().flat_map(|step| &step.env) {
-        if let ValidEnvValue::Source(source) = &variable.value
-            && !sources.contains(&source)
-        {
+    for source in of_steps.chain(of_run) {
+        if !sources.contains(&source) {
             sources.push(source);
         }
     }

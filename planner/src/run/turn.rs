@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use crds::{JobStatus, NamedValue, ParamValue, PipelineRunStatus};
+use crds::{EnvVar, JobStatus, NamedValue, ParamValue, PipelineRunStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -198,6 +198,11 @@ impl<'a> Turn<'a> {
             steps,
             status,
         })
+    }
+
+    /// The run's own environment.
+    pub(super) fn env(&self) -> &'a [EnvVar] {
+        &self.observed.run.spec.env
     }
 
     pub(super) fn source(&self) -> Source<'a> {

@@ -382,3 +382,52 @@ fn progress_of_steps_is_written_later_a_start_soon_and_an_end_at_once() {
     let read_back = serde_json::from_str(&text).unwrap();
     assert_eq!(status_urgency(Some(&read_back), &old), Write::None);
 }
+
+#[test]
+fn the_runs_environment_wins_and_its_values_stand_as_they_are() {
+    let variable = |name: &str, value: &str| crds::EnvVar {
+        name: name.to_owned(),
+        value: Some(value.to_owned()),
+        value_from: None,
+    };
+    let mut build = job("build", &[]);
+    build.steps[0].env = vec![variable("LEVEL", "step"), variable("OWN", "step")];
+    let mut world = World::new(pipeline(vec![build], vec![]));
+    let secret = crds::EnvSource {
+        secret_key_ref: Some(crds::SecretKeyRef {
+            name: "keys".to_owned(),
+            key: "token".to_owned(),
+            optional: None,
+        }),
+        config_map_key_ref: None,
+    };
+    world.run.spec.env = vec![
+        variable("LEVEL", "${{ run }}"),
+        crds::EnvVar {
+            name: "TOKEN".to_owned(),
+            value: None,
+            value_from: Some(secret.clone()),
+        },
+    ];
+    let plan = world.turn();
+    let place = plan.steps.iter().find_map(|action| match action {
+        Action::CreatePlace(place) => Some(place),
+        _ => None,
+    });
+    let offer = plan.steps.iter().find_map(|action| match action {
+        Action::Offer(offer) => Some(offer),
+        _ => None,
+    });
+    assert_eq!(place.unwrap().env_from[0].source, secret);
+    let env: Vec<_> = (offer.unwrap().steps[0].env.iter())
+        .map(|entry| (entry.name.as_str(), entry.value.clone(), entry.secret))
+        .collect();
+    let text = |value: &str| EnvValue::Literal(value.to_owned());
+    let from = EnvValue::FromAgentEnv("RUSTCI_FROM_0".to_owned());
+    let expected = [
+        ("OWN", text("step"), false),
+        ("LEVEL", text("${{ run }}"), false),
+        ("TOKEN", from, true),
+    ];
+    assert_eq!(env, expected);
+}
