@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::rule::{MAX_LABEL, MAX_OBJECT_NAME};
 
 /// Makes a run another try of one that has ended, in the same namespace. It must name the same
-/// pipeline, parameters and source. Without `failed` and `fromJob` every job runs again.
+/// pipeline, parameters, `env` and source. Without `failed` and `fromJob` every job runs again.
 #[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RetryOf {

@@ -147,6 +147,7 @@ fn refuse_differences(
             by_name(&snapshot.params).into(),
             by_name(params).into(),
         ),
+        ("env", json(&retried.spec.env), json(&spec.env)),
         ("source", json(&retried.spec.source), json(&spec.source)),
     ]
     .into_iter()

@@ -314,7 +314,7 @@ fn a_retry_of_something_else_is_refused_with_the_first_field_unless_forced() {
     ended.run.spec.params = vec![param("depth", 4)];
     ended.turn();
     ended.run_job("test");
-    let cases: [(Change, Option<&str>); 6] = [
+    let cases: [(Change, Option<&str>); 7] = [
         (|_| {}, None),
         (
             |run| run.spec.params[0].value = ParamValue::Integer(5),
@@ -332,6 +332,16 @@ fn a_retry_of_something_else_is_refused_with_the_first_field_unless_forced() {
                     .push('!')
             },
             Some("pipeline.spec.jobs[0].steps[0].run"),
+        ),
+        (
+            |run| {
+                run.spec.env = vec![crds::EnvVar {
+                    name: "LEVEL".to_owned(),
+                    value: Some("9".to_owned()),
+                    value_from: None,
+                }]
+            },
+            Some("env[0]"),
         ),
         (
             |run| {
