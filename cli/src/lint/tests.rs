@@ -61,7 +61,8 @@ fn a_missing_field_is_shown_at_what_lacks_it() {
     let yaml = pipeline("  jobs:\n    - name: unit\n      image: busybox\n");
     assert_eq!(
         first(&yaml),
-        "ci.yaml:6:7: spec.jobs[0].steps: Required value; add steps"
+        "ci.yaml:6:7: spec.jobs[0].steps: the job `unit` has neither steps nor uses; \
+         set exactly one of the two"
     );
 }
 

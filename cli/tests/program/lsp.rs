@@ -230,7 +230,7 @@ fn fields_are_offered_in_brackets_at_the_top_and_for_other_kinds() {
     let mut editor = Editor::with(text);
     assert_eq!(
         editor.offered(text, "kind: "),
-        ["Pipeline", "PipelineRun", "Runner"]
+        ["Pipeline", "PipelineRun", "Runner", "Approval"]
     );
 }
 
@@ -380,4 +380,90 @@ fn an_editor_that_goes_away_ends_the_server() {
     let mut editor = Editor::with(PIPELINE);
     drop(editor.input.take());
     assert!(editor.server.wait().unwrap().code().is_some());
+}
+
+/// A Pipeline in a file beside the document, and a document that uses it.
+fn with_neighbour(user: &str) -> (Editor, tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let shared = PIPELINE.replace("name: orchard", "name: shared").replace(
+        "  jobs:\n",
+        "  stepTemplates:\n    - name: prune\n      inputs: [{name: depth, type: integer}]\n      \
+         steps: [{name: cut, run: 'true'}]\n  jobs:\n",
+    );
+    std::fs::write(folder.path().join("shared.yaml"), shared).unwrap();
+    let uri = format!("file://{}/user.yaml", folder.path().display());
+    let mut editor = Editor::open();
+    let document = json!({"uri": uri, "languageId": "yaml", "version": 1, "text": user});
+    editor.tell("textDocument/didOpen", json!({"textDocument": document}));
+    (editor, folder, uri)
+}
+
+const USER: &str = "apiVersion: rustci.dev/v1alpha1
+kind: Pipeline
+metadata: {name: user}
+spec:
+  jobs:
+    - name: one
+      uses: {pipeline: shared, job: pick}
+      with: [{name: fruit, value: pear}]
+    - name: two
+      image: cellar
+      steps:
+        - {name: t, uses: {pipeline: shared, template: prune}, with: [{name: depth, value: 2}]}
+";
+
+#[test]
+fn what_is_used_of_a_file_beside_the_document_is_offered_and_found() {
+    let (mut editor, folder, uri) = with_neighbour(USER);
+    assert_eq!(editor.diagnostics()["diagnostics"], json!([]));
+    let place = |line: usize, part: &str| {
+        let text = USER.lines().nth(line).unwrap();
+        let character = text.find(part).unwrap() + 1;
+        json!({"textDocument": {"uri": uri}, "position": {"line": line, "character": character}})
+    };
+    let labels = |answer: serde_json::Value| -> Vec<String> {
+        let items = answer["items"].as_array().unwrap().clone();
+        let labels = items
+            .iter()
+            .map(|item| item["label"].as_str().unwrap().to_owned());
+        labels.collect()
+    };
+    for (line, part, expected) in [
+        (6, "shared", vec!["shared", "user"]),
+        (6, "pick", vec!["pick", "press-all"]),
+        (7, "fruit", vec!["fruit"]),
+        (11, "prune", vec!["prune"]),
+        (11, "depth", vec!["depth"]),
+    ] {
+        let answer = editor.ask("textDocument/completion", place(line, part));
+        assert_eq!(labels(answer), expected, "{part}");
+    }
+    let shared = format!("file://{}/shared.yaml", folder.path().display());
+    let text = std::fs::read_to_string(folder.path().join("shared.yaml")).unwrap();
+    for (line, part, declared) in [
+        (6, "shared", "metadata: {name: shared"),
+        (6, "pick", "    - name: pick"),
+        (7, "fruit", "    - {name: fruit"),
+        (11, "prune", "    - name: prune"),
+        (11, "depth", "inputs: [{name: depth"),
+    ] {
+        let found = editor.ask("textDocument/definition", place(line, part));
+        assert_eq!(found["uri"], shared, "{part}");
+        let start = &found["range"]["start"];
+        let at = text
+            .lines()
+            .nth(start["line"].as_u64().unwrap() as usize)
+            .unwrap();
+        assert!(at.contains(declared), "{part}: {at}");
+        let name = &at[start["character"].as_u64().unwrap() as usize..];
+        assert!(name.starts_with(part), "{part}: {name}");
+    }
+}
+
+#[test]
+fn a_wrong_name_of_a_file_beside_the_document_is_marked() {
+    let (mut editor, _folder, _) = with_neighbour(&USER.replace("job: pick", "job: pikc"));
+    let told = editor.diagnostics();
+    let message = told["diagnostics"][0]["message"].as_str().unwrap();
+    assert!(message.contains("did you mean `pick`?"), "{message}");
 }

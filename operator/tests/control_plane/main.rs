@@ -15,3 +15,4 @@ mod pools;
 mod restart;
 mod retries;
 mod runs;
+mod uses;
