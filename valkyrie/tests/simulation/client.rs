@@ -15,14 +15,20 @@ use valkyrie::wire::message::{Failure, Framed, Goaway, ReplyHead};
 use valkyrie::wire::{CloseCode, Decoder, Frame, FrameType};
 
 use super::choices::Choices;
-use super::network::{Network, Pipe, Side, Time};
+use super::network::{Event, Network, Pipe, Side, Time};
 use super::world::{Clock, Log, intervals};
 
 pub(crate) struct Client {
     clock: Clock,
     limits: Limits,
     line: Option<Line>,
+    /// Lines left for a successor, on which calls end.
+    old: Vec<Line>,
     dial: Option<Dial>,
+    /// Whether a successor was named, and how often was dialed since then.
+    away: Option<u32>,
+    /// How often a successor took the session over.
+    pub(crate) moved: u64,
     ticket: Option<Ticket>,
     backoff: Backoff,
     redial: Instant,
@@ -75,7 +81,10 @@ impl Client {
             clock,
             limits: limits.clone(),
             line: None,
+            old: Vec::new(),
             dial: None,
+            away: None,
+            moved: 0,
             ticket: None,
             backoff: Backoff::new(limits.backoff.0, limits.backoff.1),
             redial: clock.now(0),
@@ -122,9 +131,20 @@ impl Client {
         send(network, choices, (connection, 0), &goaway.to_frame(), false);
     }
 
-    /// The session is over: a dial that is under way comes to nothing.
+    /// The line of a connection, the one of now or one before it.
+    fn line_of(&mut self, connection: u32) -> Option<&mut Line> {
+        let mut lines = self.line.iter_mut().chain(&mut self.old);
+        lines.find(|line| line.connection == connection)
+    }
+
+    /// The session is over: a dial that is under way comes to nothing, and neither does what is
+    /// open on older lines.
     fn finish_session(&mut self, network: &mut Network, choices: &mut Choices) {
         self.over = true;
+        for line in std::mem::take(&mut self.old) {
+            let code = CloseCode::Closed.number();
+            network.close(line.connection, Side::Client, code, choices);
+        }
         if let Some(dial) = self.dial.take() {
             let code = CloseCode::Closed.number();
             network.close(dial.connection, Side::Client, code, choices);
@@ -157,8 +177,11 @@ impl Client {
             && dial.connection == connection
         {
             &mut dial.control
-        } else if let Some(line) = &mut self.line
-            && line.connection == connection
+        } else if let Some(line) = self
+            .line
+            .iter_mut()
+            .chain(&mut self.old)
+            .find(|line| line.connection == connection)
         {
             line.liveness.heard(now);
             match (stream, line.streams.get_mut(&stream)) {
@@ -184,9 +207,9 @@ impl Client {
             {
                 self.answered(frame, network, choices, log)?;
             } else if stream == 0 {
-                self.control(frame)?;
+                self.control(connection, frame, network.now)?;
             } else {
-                self.stream(stream, frame)?;
+                self.stream((connection, stream), frame)?;
             }
         }
         Ok(())
@@ -230,6 +253,22 @@ impl Client {
             suspect: false,
         });
         match before {
+            Some(mut before) if before.drain.successor().is_some() => {
+                self.moved += 1;
+                if let Some(stream) = before.log.take() {
+                    // The log goes on at the successor.
+                    before.streams.remove(&stream);
+                    let pipe = Pipe {
+                        connection: before.connection,
+                        stream,
+                        to: Side::Server,
+                    };
+                    network.launch(Event::Broken(pipe), choices);
+                    self.writer.reopen();
+                }
+                self.old.push(before);
+                Ok(())
+            }
             Some(before) => {
                 network.close(
                     before.connection,
@@ -243,24 +282,31 @@ impl Client {
         }
     }
 
-    fn control(&mut self, frame: Frame) -> Result<(), String> {
+    fn control(&mut self, connection: u32, frame: Frame, at: Time) -> Result<(), String> {
+        let now = self.clock.now(at);
         match frame.kind {
             FrameType::Pong => Ok(()),
             FrameType::Goaway => {
                 let goaway = Goaway::from_frame(frame).map_err(|e| e.to_string())?;
-                let line = self.line.as_mut().expect("it came on the line");
+                let line = self.line_of(connection).expect("it came on the line");
                 line.drain.announced(goaway);
-                match line.drain.successor() {
-                    Some("successor:1") => Ok(()),
-                    other => Err(format!("the successor is {other:?}")),
+                if line.drain.successor() != Some("successor:1") {
+                    return Err(format!("the successor is {:?}", line.drain.successor()));
                 }
+                // Nothing else says when to go there: at once.
+                self.away = Some(0);
+                self.redial = now;
+                Ok(())
             }
             kind => Err(format!("{} on the control stream", kind.name())),
         }
     }
 
-    fn stream(&mut self, number: u32, frame: Frame) -> Result<(), String> {
-        let line = self.line.as_mut().expect("it came on the line");
+    fn stream(&mut self, on: (u32, u32), frame: Frame) -> Result<(), String> {
+        let (connection, number) = on;
+        let mut lines = self.line.iter_mut().chain(&mut self.old);
+        let line = lines.find(|line| line.connection == connection);
+        let line = line.expect("it came on the line");
         let Some(stream) = line.streams.get_mut(&number) else {
             return Ok(());
         };
@@ -317,6 +363,10 @@ impl Client {
         {
             self.dial = None;
             self.pause(network.now, choices);
+        }
+        if let Some(at) = self.old.iter().position(|l| l.connection == connection) {
+            let line = self.old.remove(at);
+            return self.left(line, self.clock.now(network.now));
         }
         if let Some(line) = self.line.take_if(|line| line.connection == connection) {
             if line.drain_until.is_some() {

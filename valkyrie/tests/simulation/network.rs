@@ -29,6 +29,15 @@ impl Side {
     }
 }
 
+/// Which server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Host {
+    /// The one that the client was configured with.
+    Home,
+    /// The one that it names when it goes away.
+    Successor,
+}
+
 /// One direction of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Pipe {
@@ -57,12 +66,14 @@ pub(crate) enum Event {
     Wake,
     /// The server's handler is done with a call.
     Handled {
+        host: Host,
         connection: u32,
         stream: u32,
         boot: u64,
     },
     /// The server's disk has taken bytes of the log.
     Written {
+        host: Host,
         connection: u32,
         stream: u32,
         end: u64,
@@ -78,7 +89,7 @@ pub(crate) enum Act {
     Append,
     Cut,
     CrashServer,
-    StartServer,
+    StartServer(Host),
     HandOver,
     EndSession,
 }
@@ -107,6 +118,8 @@ pub(crate) struct Network {
     flows: HashMap<Pipe, Flow>,
     /// Which ends of each connection still exist; a server's end begins with the first bytes.
     ends: Vec<(bool, Option<bool>)>,
+    /// To whom each connection leads.
+    hosts: Vec<Host>,
     cut_until: Time,
     pub(crate) calm: bool,
     loss: u64,
@@ -122,6 +135,7 @@ impl Network {
             count: 0,
             flows: HashMap::new(),
             ends: Vec::new(),
+            hosts: Vec::new(),
             cut_until: 0,
             calm: false,
             loss: choices.below(200),
@@ -142,7 +156,8 @@ impl Network {
         Some(event)
     }
 
-    pub(crate) fn connect(&mut self) -> u32 {
+    pub(crate) fn connect(&mut self, host: Host) -> u32 {
+        self.hosts.push(host);
         self.ends.push((true, None));
         self.ends.len() as u32 - 1
     }
@@ -178,10 +193,15 @@ impl Network {
         }
     }
 
-    /// All ends of the server are gone without a word.
-    pub(crate) fn crash_server(&mut self) {
-        for ends in &mut self.ends {
-            if ends.1.is_some() {
+    /// To whom a connection leads.
+    pub(crate) fn host(&self, connection: u32) -> Host {
+        self.hosts[connection as usize]
+    }
+
+    /// All ends of a server are gone without a word.
+    pub(crate) fn crash_server(&mut self, host: Host) {
+        for (ends, leads_to) in self.ends.iter_mut().zip(&self.hosts) {
+            if *leads_to == host && ends.1.is_some() {
                 ends.1 = Some(false);
             }
         }

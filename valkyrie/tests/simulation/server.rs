@@ -3,7 +3,9 @@
 
 mod frames;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -16,10 +18,22 @@ use valkyrie::wire::message::{Failure, Framed, ReplyHead};
 use valkyrie::wire::{CloseCode, Decoder, Frame, SessionId};
 
 use super::choices::Choices;
-use super::network::{Event, MS, Network, Pipe, Side, Time};
+use super::network::{Event, Host, MS, Network, Pipe, Side, Time};
 use super::world::{Clock, Log, data, pattern};
 
+/// What all servers share: the disk, and what is counted of all of them.
+#[derive(Default)]
+pub(crate) struct Store {
+    /// The log as it is on the disk.
+    pub(crate) disk: Vec<u8>,
+    /// How often each call was begun, for ever.
+    pub(crate) runs: BTreeMap<u64, u32>,
+    pub(crate) resumed: u32,
+}
+
 pub(crate) struct Server {
+    host: Host,
+    store: Rc<RefCell<Store>>,
     pub(crate) up: bool,
     /// Counts the starts: what belongs to an earlier one is forgotten.
     pub(crate) boot: u64,
@@ -29,11 +43,6 @@ pub(crate) struct Server {
     lines: BTreeMap<u32, Line>,
     /// What the table must do, kept apart from it: the state of each session of this start.
     oracle: BTreeMap<SessionId, Kept>,
-    /// The log as it is on the disk.
-    pub(crate) disk: Vec<u8>,
-    /// How often each call was begun, for ever.
-    pub(crate) runs: BTreeMap<u64, u32>,
-    pub(crate) resumed: u32,
     leaving: bool,
     next_wake: Time,
 }
@@ -73,18 +82,23 @@ enum Work {
 }
 
 impl Server {
-    pub(crate) fn new(limits: &Limits, clock: Clock) -> Self {
+    pub(crate) fn new(
+        host: Host,
+        limits: &Limits,
+        clock: Clock,
+        store: Rc<RefCell<Store>>,
+    ) -> Self {
         Self {
-            up: true,
+            host,
+            store,
+            // A successor starts when it is needed.
+            up: host == Host::Home,
             boot: 0,
             clock,
             limits: limits.clone(),
             table: Sessions::new(limits.resume_window, limits.sessions),
             lines: BTreeMap::new(),
             oracle: BTreeMap::new(),
-            disk: Vec::new(),
-            runs: BTreeMap::new(),
-            resumed: 0,
             leaving: false,
             next_wake: Time::MAX,
         }
@@ -102,7 +116,7 @@ impl Server {
         self.oracle.clear();
         self.table = Sessions::new(self.limits.resume_window, self.limits.sessions);
         self.leaving = false;
-        network.crash_server();
+        network.crash_server(self.host);
     }
 
     /// Begins to go away in good order.
@@ -149,6 +163,7 @@ impl Server {
         let end = write.end();
         *writing = write.bytes;
         let written = Event::Written {
+            host: self.host,
             connection,
             stream,
             end,
@@ -169,22 +184,22 @@ impl Server {
         let Some(Work::Log { sink, writing, .. }) = state.map(|state| &mut state.work) else {
             return Ok(());
         };
+        let mut store = self.store.borrow_mut();
+        let disk = &mut store.disk;
         let offset = end - writing.len() as u64;
-        let there = self.disk.len() as u64;
+        let there = disk.len() as u64;
         if offset > there {
             return Err(format!("the log has a gap from {there} to {offset}"));
         }
         let known = (there - offset).min(writing.len() as u64) as usize;
         for byte in &writing[known..] {
-            if *byte != pattern(self.disk.len() as u64) {
-                return Err(format!(
-                    "byte {} of the log is another one",
-                    self.disk.len()
-                ));
+            if *byte != pattern(disk.len() as u64) {
+                return Err(format!("byte {} of the log is another one", disk.len()));
             }
-            self.disk.push(*byte);
+            disk.push(*byte);
         }
-        let ack = sink.written(self.disk.len() as u64);
+        let ack = sink.written(disk.len() as u64);
+        drop(store);
         send(
             network,
             choices,
@@ -325,7 +340,7 @@ impl Server {
             let back = choices.between(50, 2000) * MS;
             network.at(
                 network.now + back,
-                Event::Act(super::network::Act::StartServer),
+                Event::Act(super::network::Act::StartServer(self.host)),
             );
             return Ok(());
         }

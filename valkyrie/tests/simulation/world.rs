@@ -1,6 +1,8 @@
 //! One client, one server, the network between them, and what must always hold.
 //! Must not repair anything: what the machines do is what is checked.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,8 +13,8 @@ use valkyrie::wire::{Caps, Frame, FrameType};
 
 use super::choices::Choices;
 use super::client::Client;
-use super::network::{Act, Arrived, Event, MS, Network, Pipe, SEC, Side, Time};
-use super::server::Server;
+use super::network::{Act, Arrived, Event, Host, MS, Network, Pipe, SEC, Side, Time};
+use super::server::{Server, Store};
 
 pub(crate) const CAPS: Caps = Caps {
     control: 65_536,
@@ -102,6 +104,8 @@ pub(crate) struct Shown {
     pub(crate) unavailable: u64,
     pub(crate) late: u64,
     pub(crate) resumed: u64,
+    /// How often a successor took a session over.
+    pub(crate) moved: u64,
     pub(crate) bytes: u64,
     pub(crate) events: u64,
 }
@@ -110,7 +114,9 @@ pub(crate) struct World {
     choices: Choices,
     network: Network,
     client: Client,
-    server: Server,
+    /// The one at home, and its successor.
+    servers: [Server; 2],
+    store: Rc<RefCell<Store>>,
     limits: Limits,
     pub(crate) log: Log,
     ending: bool,
@@ -136,7 +142,11 @@ impl World {
         let base = Instant::now();
         let network = Network::new(&mut choices);
         let client = Client::new(&limits, Clock::new(base, &mut choices));
-        let server = Server::new(&limits, Clock::new(base, &mut choices));
+        let store = Rc::new(RefCell::new(Store::default()));
+        let servers = [Host::Home, Host::Successor].map(|host| {
+            let clock = Clock::new(base, &mut choices);
+            Server::new(host, &limits, clock, store.clone())
+        });
         let log = Log {
             on: trace,
             lines: Vec::new(),
@@ -145,7 +155,8 @@ impl World {
             choices,
             network,
             client,
-            server,
+            servers,
+            store,
             limits,
             log,
             ending: false,
@@ -178,9 +189,8 @@ impl World {
         while let Some(event) = self.network.next() {
             events += 1;
             self.handle(event)?;
-            if self.server.up {
-                self.server
-                    .poll(&mut self.network, &mut self.choices, &mut self.log)?;
+            for server in self.servers.iter_mut().filter(|server| server.up) {
+                server.poll(&mut self.network, &mut self.choices, &mut self.log)?;
             }
             self.client
                 .poll(&mut self.network, &mut self.choices, &mut self.log)?;
@@ -192,7 +202,7 @@ impl World {
                         .at(self.network.now, Event::Act(Act::EndSession));
                 }
             }
-            let rested = self.client.over && (self.server.sessions() == 0);
+            let rested = self.client.over && self.sessions() == 0;
             if rested && self.network.now > STORM {
                 return self.verdict(events);
             }
@@ -204,6 +214,14 @@ impl World {
             }
         }
         Err("nothing is left to happen, and it is not over".to_owned())
+    }
+
+    fn server(&mut self, host: Host) -> &mut Server {
+        &mut self.servers[host as usize]
+    }
+
+    fn sessions(&self) -> usize {
+        self.servers.iter().map(Server::sessions).sum()
     }
 
     fn unrest(&self) -> String {
@@ -218,7 +236,7 @@ impl World {
             self.client.writer.durable(),
             self.client.written,
             self.client.over,
-            self.server.sessions()
+            self.sessions()
         )
     }
 
@@ -237,22 +255,22 @@ impl World {
                 let Arrived::Bytes(bytes) = arrived else {
                     return Ok(());
                 };
+                let host = self.network.host(pipe.connection);
+                let server = &mut self.servers[host as usize];
                 let (network, choices) = (&mut self.network, &mut self.choices);
                 match pipe.to {
                     Side::Client => {
                         self.client
                             .receive(pipe, bytes, network, choices, &mut self.log)
                     }
-                    Side::Server => {
-                        self.server
-                            .receive(pipe, bytes, network, choices, &mut self.log)
-                    }
+                    Side::Server => server.receive(pipe, bytes, network, choices, &mut self.log),
                 }
             }
             Event::Broken(pipe) => {
                 if !self.stopped(&event, pipe) {
                     self.network.break_off(pipe);
-                    self.server.broken(pipe);
+                    let host = self.network.host(pipe.connection);
+                    self.server(host).broken(pipe);
                 }
                 Ok(())
             }
@@ -271,36 +289,39 @@ impl World {
                             .closed(connection, &mut self.network, &mut self.choices)
                     }
                     Side::Server => {
-                        self.server.closed(connection, code, &mut self.network);
+                        let server = &mut self.servers[self.network.host(connection) as usize];
+                        server.closed(connection, code, &mut self.network);
                         Ok(())
                     }
                 }
             }
             Event::Wake => Ok(()),
             Event::Handled {
+                host,
                 connection,
                 stream,
                 boot,
             } => {
-                if boot == self.server.boot {
+                let server = &mut self.servers[host as usize];
+                if boot == server.boot {
                     let on = (connection, stream);
-                    self.server
-                        .handled(on, &mut self.network, &mut self.choices);
+                    server.handled(on, &mut self.network, &mut self.choices);
                 }
                 Ok(())
             }
             Event::Written {
+                host,
                 connection,
                 stream,
                 end,
                 boot,
             } => {
-                if boot != self.server.boot {
+                let server = &mut self.servers[host as usize];
+                if boot != server.boot {
                     return Ok(());
                 }
                 let what = (connection, stream, end);
-                self.server
-                    .written(what, &mut self.network, &mut self.choices)
+                server.written(what, &mut self.network, &mut self.choices)
             }
             Event::Act(act) => self.act(act),
         }
@@ -312,7 +333,8 @@ impl World {
         if self.network.held_up(event, connection, pipe.to) {
             return true;
         }
-        if pipe.to == Side::Server && self.network.is_new(connection) && self.server.up {
+        let up = self.server(self.network.host(connection)).up;
+        if pipe.to == Side::Server && self.network.is_new(connection) && up {
             self.network.open_server_end(connection);
         }
         !self.network.is_open(connection, pipe.to)
@@ -331,16 +353,24 @@ impl World {
                 let time = self.choices.between(100, 14_000) * MS;
                 self.network.cut(time);
             }
-            Act::CrashServer if self.server.up => {
-                self.server.crash(&mut self.network);
-                let back = self.choices.between(10, 4000) * MS;
-                self.network.at(now + back, Event::Act(Act::StartServer));
+            Act::CrashServer => {
+                let host = match self.choices.chance(700) {
+                    true => Host::Home,
+                    false => Host::Successor,
+                };
+                let server = &mut self.servers[host as usize];
+                if server.up {
+                    server.crash(&mut self.network);
+                    let back = self.choices.between(10, 4000) * MS;
+                    let start = Event::Act(Act::StartServer(host));
+                    self.network.at(now + back, start);
+                }
             }
-            Act::CrashServer => {}
-            Act::StartServer => self.server.up = true,
+            Act::StartServer(host) => self.server(host).up = true,
             Act::HandOver => {
-                self.server
-                    .hand_over(&mut self.network, &mut self.choices, &mut self.log);
+                // Sometimes there is nobody where the hint leads.
+                self.servers[1].up |= self.choices.chance(700);
+                self.servers[0].hand_over(&mut self.network, &mut self.choices, &mut self.log);
             }
             Act::EndSession => self.client.end(&mut self.network, &mut self.choices),
         }
@@ -351,12 +381,19 @@ impl World {
     fn verdict(&self, events: u64) -> Result<Shown, String> {
         let mut shown = Shown {
             events,
-            resumed: self.server.resumed.into(),
+            resumed: self.store.borrow().resumed.into(),
+            moved: self.client.moved,
             bytes: self.client.written,
             ..Shown::default()
         };
         for (number, running) in self.client.calls.iter().enumerate() {
-            let runs = self.server.runs.get(&(number as u64)).copied().unwrap_or(0);
+            let runs = self
+                .store
+                .borrow()
+                .runs
+                .get(&(number as u64))
+                .copied()
+                .unwrap_or(0);
             if runs > 1 && !running.idempotent {
                 return Err(format!("call {number} may run once and ran {runs} times"));
             }
@@ -374,10 +411,10 @@ impl World {
             shown.calls += 1;
             shown.resent += u64::from(runs > 1);
         }
-        if self.server.disk.len() as u64 != self.client.written {
+        let there = self.store.borrow().disk.len() as u64;
+        if there != self.client.written {
             return Err(format!(
-                "the log has {} bytes, {} were written",
-                self.server.disk.len(),
+                "the log has {there} bytes, {} were written",
                 self.client.written
             ));
         }

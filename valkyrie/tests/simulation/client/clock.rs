@@ -11,7 +11,7 @@ use valkyrie::wire::message::{CallHead, Framed, OpenHead, millis};
 use valkyrie::wire::{Class, CloseCode, Decoder, Frame, FrameType};
 
 use super::super::choices::Choices;
-use super::super::network::{Event, Network, Pipe, Side};
+use super::super::network::{Event, Host, Network, Pipe, Side};
 use super::super::world::{CAPS, Log, data, pattern};
 use super::{Client, Dial, Stream, Work, send};
 
@@ -35,6 +35,7 @@ impl Client {
             }
         }
         self.pulse(&mut next, network, choices, log)?;
+        self.retire(&mut next, network, choices, log)?;
         self.expire(&mut next, network, choices)?;
         self.send_calls(network, choices)?;
         self.send_log(network, choices);
@@ -108,6 +109,41 @@ impl Client {
         Ok(())
     }
 
+    /// Ends the lines that were left for a successor, once no call is open on them.
+    fn retire(
+        &mut self,
+        next: &mut Instant,
+        network: &mut Network,
+        choices: &mut Choices,
+        log: &mut Log,
+    ) -> Result<(), String> {
+        let now = self.clock.now(network.now);
+        let mut at = 0;
+        while let Some(line) = self.old.get_mut(at) {
+            let connection = line.connection;
+            line.liveness.set_busy(!line.streams.is_empty(), now);
+            let pulse = line.liveness.poll(now);
+            *next = (*next).min(pulse.next);
+            if pulse.ping {
+                let ping = Frame {
+                    kind: FrameType::Ping,
+                    payload: Bytes::from_static(&[2; 8]),
+                };
+                send(network, choices, (connection, 0), &ping, false);
+            }
+            if !line.streams.is_empty() && pulse.health != Health::Dead {
+                at += 1;
+                continue;
+            }
+            log.note(network.now, || format!("client: leaves {connection}"));
+            let code = CloseCode::Replaced.number();
+            network.close(connection, Side::Client, code, choices);
+            let line = self.old.remove(at);
+            self.left(line, now)?;
+        }
+        Ok(())
+    }
+
     /// Ends the calls whose time has passed.
     fn expire(
         &mut self,
@@ -128,8 +164,8 @@ impl Client {
             let on = running.on;
             let error = running.call.expired();
             self.finish(number, Err(error.code))?;
-            if let (Some((connection, stream)), Some(line)) = (on, &mut self.line)
-                && line.connection == connection
+            if let Some((connection, stream)) = on
+                && let Some(line) = self.line_of(connection)
             {
                 line.streams.remove(&stream);
                 let to = Side::Server;
@@ -231,7 +267,12 @@ impl Client {
         log: &mut Log,
     ) {
         let now = self.clock.now(network.now);
-        let usable = self.line.as_ref().is_some_and(|line| !line.suspect);
+        let goes = |line: &super::Line| line.drain.successor().is_some();
+        let draining = self.line.as_ref().is_some_and(|l| l.drain_until.is_some());
+        let usable = self.line.as_ref().is_some_and(|l| !l.suspect && !goes(l));
+        if draining {
+            return;
+        }
         if self.over || usable || self.dial.is_some() {
             return;
         }
@@ -239,10 +280,24 @@ impl Client {
             *next = (*next).min(self.redial);
             return;
         }
-        let connection = network.connect();
+        // A hint may be wrong: every other time the known server is asked.
+        let host = match &mut self.away {
+            Some(tries) => {
+                *tries += 1;
+                if *tries % 2 == 1 {
+                    Host::Successor
+                } else {
+                    Host::Home
+                }
+            }
+            None => Host::Home,
+        };
+        let connection = network.connect(host);
         let handshake = ClientHandshake::new(&self.limits, self.ticket.clone(), now);
         let hello = handshake.hello(choices.below(1 << 16) as u16);
-        log.note(network.now, || format!("client: dials {connection}"));
+        log.note(network.now, || {
+            format!("client: dials {connection} at {host:?}")
+        });
         *next = (*next).min(handshake.deadline());
         self.dial = Some(Dial {
             connection,

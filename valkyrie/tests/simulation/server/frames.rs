@@ -101,7 +101,7 @@ impl Server {
             }
             (Work::Fresh, FrameType::Open) => {
                 OpenHead::from_frame(frame).map_err(|e| e.to_string())?;
-                let sink = Sink::new(self.disk.len() as u64, 4096);
+                let sink = Sink::new(self.store.borrow().disk.len() as u64, 4096);
                 let first = sink.ack().durable_end;
                 state.work = Work::Log {
                     sink,
@@ -119,13 +119,14 @@ impl Server {
                     ));
                 }
                 *call = number;
-                *self.runs.entry(number).or_default() += 1;
+                *self.store.borrow_mut().runs.entry(number).or_default() += 1;
                 log.note(network.now, || {
                     format!("server: runs call {number} from {connection}")
                 });
                 let boot = self.boot;
                 let work = choices.between(1, 900) * MS;
                 let handled = Event::Handled {
+                    host: self.host,
                     connection,
                     stream,
                     boot,
@@ -205,7 +206,7 @@ impl Server {
         if attached.resumed && before.map(|(value, _)| value) != Some(attached.value) {
             return Err("a resumed session has lost what was kept with it".to_owned());
         }
-        self.resumed += u32::from(attached.resumed);
+        self.store.borrow_mut().resumed += u32::from(attached.resumed);
         log.note(network.now, || {
             format!(
                 "server: session {id} on {connection}, resumed {}",
