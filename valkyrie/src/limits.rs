@@ -22,6 +22,9 @@ pub struct Limits {
     pub body_budget: usize,
     /// Streams (calls and duplex) the peer may have open at once; the peer waits for a free one.
     pub streams: u32,
+    /// What `streams` may grow to on a connection with an authenticated peer that has more than
+    /// half of them in use: every permitted stream costs memory, so few are permitted at first.
+    pub streams_most: u32,
     /// Silence after which a connection is dead.
     pub idle: Duration,
     /// How often the dialing side shows that it lives.
@@ -84,6 +87,7 @@ impl Default for Limits {
             call_body: 1024 * 1024,
             body_budget: 8 * 1024 * 1024,
             streams: 128,
+            streams_most: 512,
             idle: Duration::from_secs(45),
             keep_alive: Duration::from_secs(15),
             suspect: Duration::from_millis(22_500),
@@ -130,6 +134,9 @@ impl Limits {
         }
         if !(2..=1024).contains(&self.streams) || !(2..=1024).contains(&self.anonymous_streams) {
             return Some("streams lie between 2 and 1024");
+        }
+        if !(self.streams..=1024).contains(&self.streams_most) {
+            return Some("streams_most lies between streams and 1024");
         }
         if !(self.probe <= self.keep_alive && self.keep_alive < self.suspect) {
             return Some("probe <= keep_alive < suspect must hold");
@@ -178,6 +185,10 @@ mod tests {
             },
             Limits {
                 body_budget: 1024,
+                ..Limits::default()
+            },
+            Limits {
+                streams_most: 64,
                 ..Limits::default()
             },
             Limits {

@@ -11,7 +11,8 @@ use super::{CallError, Class, Method, Notice, Peer, Rx, Session, SessionId, Trac
 /// Serves the calls and streams of every session of an endpoint, on either side.
 ///
 /// A call's future is dropped when the caller gives up, its deadline passes or its connection
-/// breaks; work that must go on belongs into a task of its own.
+/// breaks; work that must go on belongs into a task of its own. Up to its first wait it runs on the
+/// task that takes the streams of its connection: long computing belongs onto another thread.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
     /// A connection is authorised: the first of a session and each one after a resume. `Err`

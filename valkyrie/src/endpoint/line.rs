@@ -3,6 +3,7 @@
 
 mod control;
 mod incoming;
+mod lingering;
 mod outgoing;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,6 +22,8 @@ use crate::qos::QosPolicy;
 use crate::session::{Drain, Terms};
 use crate::transport::{Connection, Ended};
 use crate::wire::CloseCode;
+
+use lingering::Lingering;
 
 pub(super) use control::{ControlStream, Order, Side};
 
@@ -69,6 +72,8 @@ pub(super) struct Line {
     resting: AtomicBool,
     /// How many wait until nothing is open.
     awaited: AtomicUsize,
+    /// Answers that have left and are not read yet.
+    lingering: Lingering,
     /// Bytes of received call bodies that may still be held.
     budget: Arc<Semaphore>,
     /// Orders to the control stream; when full the connection is drained already.
@@ -77,8 +82,9 @@ pub(super) struct Line {
     hello: Duration,
     /// Whether the peer may open duplex streams.
     duplex: bool,
-    /// Streams of the peer that are served at once; further ones wait, so the peer waits.
-    streams: usize,
+    /// Streams of the peer that are served at once, and how many that may become; further ones
+    /// wait, so the peer waits.
+    streams: (usize, usize),
 }
 
 /// Counts one call or stream for as long as it is held.
@@ -150,11 +156,12 @@ impl Line {
             open: watch::Sender::new(0),
             resting: AtomicBool::new(false),
             awaited: AtomicUsize::new(0),
+            lingering: Lingering::default(),
             budget: Arc::new(Semaphore::new(limits.body_budget)),
             orders,
             hello: limits.hello,
             duplex,
-            streams: limits.streams as usize,
+            streams: (limits.streams as usize, limits.streams_most as usize),
         };
         (Arc::new(line), receiver)
     }

@@ -9,10 +9,14 @@ use super::frames::Flow;
 use super::governor::{Leave, PIECE};
 use crate::error::Code;
 use crate::transport::{SendHalf, StreamError};
+use crate::wire::message::Framed;
 use crate::wire::{Frame, FrameType, frame};
 
 /// Payloads up to this size are copied behind their header.
 const COPIED: usize = 1024;
+
+/// Room for a small body behind a message, made with it.
+const ROOM: usize = 128;
 
 /// The sending half of a stream with what waits to be written on it.
 pub(super) struct Outflow {
@@ -55,6 +59,15 @@ impl Outflow {
         self.push_bytes(&frame.payload);
     }
 
+    /// Adds the frame of a message.
+    pub(super) fn push_message<M: Framed>(&mut self, message: &M) {
+        self.frames += 1;
+        let length = message.encoded_len();
+        self.tail.reserve(frame::MAX_HEADER + length + ROOM);
+        frame::put_header(M::FRAMES[0], length, &mut self.tail);
+        message.encode_raw(&mut self.tail);
+    }
+
     /// Adds one `Data` frame.
     pub(super) fn push_data(&mut self, payload: Bytes) {
         self.frames += 1;
@@ -74,7 +87,8 @@ impl Outflow {
     /// Nothing more is copied behind what the tail holds.
     fn seal(&mut self) {
         if !self.tail.is_empty() {
-            self.chunks.push_back(self.tail.split().freeze());
+            self.chunks
+                .push_back(std::mem::take(&mut self.tail).freeze());
         }
     }
 

@@ -256,6 +256,7 @@ async fn answers_that_nobody_reads_do_not_use_up_the_streams() {
     let limits = Limits {
         stall: Duration::from_millis(300),
         streams: 4,
+        streams_most: 4,
         ..Limits::default()
     };
     let (world, honest) = stage(limits).await;

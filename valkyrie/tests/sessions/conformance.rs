@@ -59,6 +59,7 @@ over_each_transport! {
     a_stalled_reader_blocks_its_sender_with_bounded_memory
     a_message_over_the_limit_is_refused_before_it_leaves
     many_calls_at_once_are_all_answered
+    a_peer_that_uses_its_streams_gets_more
     a_refused_peer_hears_the_reason
     a_closed_session_is_down_on_both_sides
     a_drain_lets_the_running_call_end
@@ -347,6 +348,19 @@ async fn many_calls_at_once_are_all_answered(stage: Stage) {
         (500, true)
     );
     assert!(world.server().metrics().calls_ok.value() >= 499);
+}
+
+async fn a_peer_that_uses_its_streams_gets_more(stage: Stage) {
+    let limits = Limits::default();
+    let world = World::new(stage, limits.clone()).await;
+    let session = world.dial("a").await;
+    let mut open = Vec::new();
+    for _ in 0..limits.streams * 2 {
+        let opening = session.open(STALL_STREAM, Bytes::new(), Class::Job);
+        open.push(in_time("a stream", opening).await.unwrap());
+    }
+    let call = session.call(ECHO, Bytes::from_static(b"room"), options());
+    assert_eq!(in_time("the answer", call).await.unwrap(), "room");
 }
 
 async fn a_refused_peer_hears_the_reason(stage: Stage) {

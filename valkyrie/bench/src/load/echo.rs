@@ -23,26 +23,27 @@ pub(super) async fn closed(
     let mut callers = JoinSet::new();
     let warm = Instant::now() + millis(duration / 5);
     let end = warm + millis(duration);
+    // One for all: as many as there are callers would cost more time than it measures.
+    let all = Arc::new(Mutex::new(Latencies::new()));
     for _ in 0..depth {
-        let caller = client.caller(false).await?;
+        let (caller, latencies) = (client.caller(false).await?, all.clone());
         callers.spawn(async move {
-            let mut latencies = Latencies::new();
             loop {
                 let start = Instant::now();
                 if start >= end {
-                    return anyhow::Ok(latencies);
+                    return anyhow::Ok(());
                 }
                 caller.echo(small()).await?;
                 if start >= warm {
-                    latencies.since(start);
+                    latencies.lock().since(start);
                 }
             }
         });
     }
-    let mut all = Latencies::new();
-    while let Some(latencies) = callers.join_next().await {
-        all.merge(&latencies??);
+    while let Some(done) = callers.join_next().await {
+        done??;
     }
+    let all = all.lock();
     all.describe(figures);
     let per_second = all.len() as f64 * 1000.0 / duration as f64;
     figures.insert("per_s".into(), per_second);

@@ -3,7 +3,10 @@
 
 mod notices;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,6 +18,7 @@ use super::super::governor::{Leave, Numbered, Reporter};
 use super::super::outflow::Outflow;
 use super::super::stream::Returned;
 use super::super::{CallContext, Class, Handler, Method, Rx, Session, Tx};
+use super::lingering::{Answer, SWEEP};
 use super::{Line, Open};
 use crate::error::{CallError, Code};
 use crate::trace::TraceContext;
@@ -24,6 +28,8 @@ use crate::wire::{Frame, FrameType, WireError};
 
 /// Time for the head of a stream to arrive once it is open.
 const HEAD: Duration = Duration::from_secs(10);
+/// Streams that are begun before others on the same thread get a turn.
+const AT_ONCE: usize = 32;
 /// Stands for the deadline of a stream, which has none.
 const FAR: Duration = Duration::from_secs(365 * 86_400);
 
@@ -35,36 +41,91 @@ impl Line {
         handler: Arc<dyn Handler>,
         session: impl Fn() -> Option<Session>,
     ) {
+        let _ended = Ended(self);
         let mut tasks = tokio::task::JoinSet::new();
         let (mut announced, mut leaving) = (self.announced.subscribe(), false);
-        let going = announced.wait_for(|going| *going);
-        tokio::pin!(going);
+        let going = async move { drop(announced.wait_for(|going| *going).await) };
+        let sweep = tokio::time::sleep(SWEEP);
+        tokio::pin!(going, sweep);
+        let mut sweeping = false;
+        let (mut streams, most) = self.streams;
+        let mut at_once = 0;
         loop {
             // Those that have ended are counted out here and not when they end, since that would
             // wake this task once more for each.
             while tasks.try_join_next().is_some() {}
-            tokio::select! {
+            self.lingering.pass();
+            // Every permitted stream costs memory, so a peer gets more when it uses what it has.
+            // One without a certificate stays with what it was given.
+            if self.duplex && streams < most && tasks.len() > streams / 2 {
+                streams = most.min(streams * 2);
+                let admitted = u32::try_from(streams).unwrap_or(u32::MAX);
+                self.connection.admit(admitted);
+            }
+            let accepted = tokio::select! {
                 biased;
-                accepted = self.connection.accept(), if tasks.len() < self.streams => {
-                    let Ok((send, recv)) = accepted else { break };
-                    let Some(session) = session() else { break };
-                    let incoming = Incoming {
-                        line: self.clone(),
-                        handler: handler.clone(),
-                        session,
-                    };
-                    tasks.spawn(incoming.serve(send, recv));
-                }
-                Some(_) = tasks.join_next(), if tasks.len() >= self.streams => {}
-                _ = &mut going, if !leaving => {
+                accepted = self.connection.accept(), if tasks.len() < streams => Some(accepted),
+                Some(_) = tasks.join_next(), if tasks.len() >= streams => None,
+                () = &mut going, if !leaving => {
                     leaving = true;
                     let line = self.clone();
                     tasks.spawn(async move { line.end_notices().await });
+                    None
                 }
-                _ = self.closed(), if tasks.len() >= self.streams => break,
+                () = &mut sweep, if sweeping => {
+                    let now = Instant::now();
+                    let (stalled, left) = self.lingering.sweep(self.conduct.stall, now);
+                    (0..stalled).for_each(|_| self.conduct.stalled());
+                    sweeping = left;
+                    sweep.as_mut().reset((now + SWEEP).into());
+                    None
+                }
+                () = self.lingering.begun(), if !sweeping => {
+                    sweeping = true;
+                    sweep.as_mut().reset((Instant::now() + SWEEP).into());
+                    None
+                }
+                _ = self.closed(), if tasks.len() >= streams => break,
+            };
+            let Some(accepted) = accepted else { continue };
+            let Ok((send, recv)) = accepted else { break };
+            let Some(session) = session() else { break };
+            let incoming = Incoming {
+                line: self.clone(),
+                handler: handler.clone(),
+                session,
+            };
+            let serving = Box::pin(incoming.serve(send, recv));
+            if let Some(serving) = begun(serving).await {
+                tasks.spawn(serving);
+            }
+            at_once = (at_once + 1) % AT_ONCE;
+            if at_once == 0 {
+                tokio::task::yield_now().await;
             }
         }
         // Dropping the set ends what still runs for a connection that is gone.
+    }
+}
+
+/// Takes the first step of a stream: most calls end with it and need no task of their own. Gives
+/// back what goes on; one that panics is over, as its task would be.
+async fn begun<F: Future<Output = ()>>(mut serving: Pin<Box<F>>) -> Option<Pin<Box<F>>> {
+    std::future::poll_fn(|context| {
+        let step = || serving.as_mut().poll(context).is_pending();
+        Poll::Ready(catch_unwind(AssertUnwindSafe(step)))
+    })
+    .await
+    .is_ok_and(|pending| pending)
+    .then_some(serving)
+}
+
+/// Ends what hangs on a line when it is served no longer.
+struct Ended<'a>(&'a Line);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.lingering.end();
     }
 }
 
@@ -90,14 +151,14 @@ impl Incoming {
             Ok(frame) if frame.kind == FrameType::Call => {
                 self.call(frame, &mut send, &mut reader, &open).await
             }
+            // What is rare lies apart, so that a call needs little memory.
             Ok(frame) if frame.kind == FrameType::Open => {
-                return self.stream(frame, send, reader, open).await;
+                return Box::pin(self.stream(frame, send, reader, open)).await;
             }
             Ok(frame) if frame.kind == FrameType::Notify && self.line.terms.notify => {
                 // Waiting for notices holds nothing up.
                 drop(open);
-                self.notices(frame, send, reader).await;
-                return;
+                return Box::pin(self.notices(frame, send, reader)).await;
             }
             Ok(frame) => Err(WireError::Unexpected(frame.kind).into()),
             Err(error) => Err(error),
@@ -116,7 +177,14 @@ impl Incoming {
             traffic.frames_received.add(reader.frames);
             traffic.frames_sent.add(send.frames);
         }
-        self.delivered(&mut send).await;
+        let answer = Answer {
+            send,
+            open,
+            since: Instant::now(),
+        };
+        if let Err(mut answer) = self.line.lingering.keep(answer) {
+            self.delivered(&mut answer.send).await;
+        }
     }
 
     /// Writes an answer to its end. A peer that does not read it must not hold it for ever.
@@ -137,7 +205,7 @@ impl Incoming {
     pub(super) async fn fail(&self, send: &mut Outflow, error: &CallError) {
         if send.is_whole() {
             send.govern(None);
-            send.push(&Failure::from(error).to_frame());
+            send.push_message(&Failure::from(error));
             self.written(send).await.ok();
         }
     }
@@ -241,7 +309,7 @@ impl Incoming {
         let head = ReplyHead {
             length: length as u64,
         };
-        send.push(&head.to_frame());
+        send.push_message(&head);
         send.push_body(reply, self.line.terms.caps.data);
         let governor = &self.line.governor;
         send.govern(Leave::for_body(governor, class, None, stream, length));

@@ -52,7 +52,7 @@ impl Line {
         let mut outflow = Outflow::new(send);
         let leave = Leave::for_body(&self.governor, class, options.tenant, stream, length);
         outflow.govern(leave);
-        outflow.push(&head.to_frame());
+        outflow.push_message(&head);
         outflow.push_body(body, self.terms.caps.data);
         let written = match outflow.flush().await {
             // A call that may not be sent is not to be answered either.
@@ -128,7 +128,7 @@ impl Line {
             tracestate,
         };
         let mut outflow = Outflow::new(send);
-        outflow.push(&first.to_frame());
+        outflow.push_message(&first);
         outflow.push_data(head);
         let before = outflow.waiting() as u64;
         outflow.flush().await?;
