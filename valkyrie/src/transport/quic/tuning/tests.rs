@@ -10,7 +10,7 @@ fn held(tuning: &Tuning) -> String {
 
 #[test]
 fn the_send_buffer_holds_all_budgets_and_what_leaves_without_asking() {
-    let streams = u64::from(Limits::default().streams);
+    let streams = u64::from(Limits::default().streams_most);
     let at_once = 2 * streams * crate::qos::SMALL as u64;
     // And as much again of control, in its burst.
     let control = crate::qos::QosPolicy::default().control.burst;
