@@ -18,6 +18,7 @@ mod prepared;
 mod queue;
 mod reason;
 mod retry;
+mod room;
 mod schedule;
 mod start;
 mod stop;
@@ -87,6 +88,7 @@ fn go_on(turn: &mut Turn<'_>, pipeline: &ValidPipeline) {
     schedule::jobs(turn, pipeline);
     schedule::finally_jobs(turn, pipeline);
     upkeep::active_jobs(turn, pipeline);
+    room::fit(turn, pipeline);
     if turn.status.jobs.iter().all(|job| job.state.is_final()) {
         conditions::report_end(turn);
     } else {

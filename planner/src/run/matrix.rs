@@ -5,6 +5,7 @@ use crds::{FailureClass, JobState, ParamValue};
 
 use super::ending::Ending;
 use super::reason::JobReason;
+use super::room;
 use super::turn::{Inputs, Turn};
 use crate::expression::Status;
 use crate::matrix::{Combination, combinations};
@@ -38,7 +39,10 @@ pub(super) fn expand(
         )));
     }
     turn.expand(pipeline, job, &all);
-    Ok(())
+    match room::shortage(turn, pipeline) {
+        Some(message) => Err(failed(message)),
+        None => Ok(()),
+    }
 }
 
 fn build(

@@ -6,11 +6,12 @@ use crds::{FailureClass, NamedValue};
 use super::ending::Ending;
 use super::observed::StepOutput;
 use super::reason::JobReason;
+use super::room::escaped;
 use super::turn::{Inputs, Turn};
 use crate::expression::{Evaluator, Status, StepValues, Uses};
 use crate::validate::{StepNode, ValidPipeline};
 
-/// Most bytes of the outputs of all jobs of a run, names included.
+/// Most bytes of the outputs of all jobs of a run, names included, as JSON writes them.
 pub(crate) const MAX_OUTPUTS: usize = 32 * 1024;
 
 /// What a step has for the expressions of its job or template.
@@ -53,11 +54,12 @@ pub(super) fn of_job(
 }
 
 fn bounded(turn: &Turn<'_>, outputs: Vec<NamedValue>) -> Result<Vec<NamedValue>, Ending> {
-    let before = turn.status.jobs.iter().flat_map(|job| &job.outputs);
-    let size: usize = before
-        .chain(&outputs)
-        .map(|o| o.name.len() + o.value.len())
-        .sum();
+    let size_of = |output: &NamedValue| escaped(&output.name) + escaped(&output.value);
+    let all = || turn.status.jobs.iter().flat_map(|job| &job.outputs);
+    // Added up once in a turn, however many jobs end in it.
+    let before = turn.outputs_size.get();
+    let before = before.unwrap_or_else(|| all().map(size_of).sum());
+    let size = before + outputs.iter().map(size_of).sum::<usize>();
     if size > MAX_OUTPUTS {
         let message = format!(
             "the outputs of the run's jobs have {size} bytes, and {MAX_OUTPUTS} are allowed: \
@@ -69,6 +71,7 @@ fn bounded(turn: &Turn<'_>, outputs: Vec<NamedValue>) -> Result<Vec<NamedValue>,
             message,
         ));
     }
+    turn.outputs_size.set(Some(size));
     Ok(outputs)
 }
 

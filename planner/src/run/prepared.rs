@@ -1,7 +1,7 @@
 //! A run's pipeline, checked and compiled once: kept by the caller from turn to turn.
 //! Must not change what is planned: without it only time is lost.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crds::{PipelineSpec, UsedPipeline};
 
@@ -12,6 +12,8 @@ use crate::validate::{Problem, ValidPipeline, validate_pipeline_with};
 #[derive(Debug, Default)]
 pub struct Prepared {
     pipeline: Mutex<Option<Arc<ValidPipeline>>>,
+    /// Bytes of the run without the status of its jobs.
+    base: OnceLock<usize>,
 }
 
 impl Prepared {
@@ -42,6 +44,11 @@ impl Prepared {
         // The library may have changed since the last turn.
         let same = |kept: &ValidPipeline| kept.used.is_empty() && kept.spec == *spec;
         self.kept_or(same, || validate_pipeline_with(spec, library))
+    }
+
+    /// Bytes of the run without the status of its jobs, measured once.
+    pub(super) fn base(&self, measure: impl FnOnce() -> usize) -> usize {
+        *self.base.get_or_init(measure)
     }
 
     /// Keeps a pipeline that was checked elsewhere.

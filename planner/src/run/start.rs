@@ -10,6 +10,7 @@ use super::observed::PipelineFact;
 use super::plan::EventType;
 use super::queue;
 use super::reason::RunReason;
+use super::room;
 use super::takeover::{self, Retrial};
 use super::turn::Turn;
 use crate::params;
@@ -59,6 +60,10 @@ pub(super) fn resolve(turn: &mut Turn<'_>) -> Resolved {
     }
     turn.align_jobs(&pipeline);
     if turn.status.start_time.is_none() {
+        if let Some(message) = room::shortage(turn, &pipeline) {
+            let reason = RunReason::InvalidPipeline;
+            return Resolved::Rejected { reason, message };
+        }
         turn.status.start_time = turn.time();
         let name = &turn
             .status

@@ -7,6 +7,7 @@ mod groups;
 mod matrix;
 mod retries;
 mod reuse;
+mod room;
 mod services;
 mod simulation;
 mod step_images;

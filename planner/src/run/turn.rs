@@ -1,6 +1,7 @@
 //! The state of one call of `plan`: what is known, and what has been decided so far.
 //! Must not decide anything itself.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub(super) struct Turn<'a> {
     pub(super) free: BTreeMap<&'a str, u32>,
     /// Offers that are made for the attempts of this turn, by name of the job.
     pub(super) offers: BTreeMap<String, OfferSpec>,
+    /// Bytes of the outputs in the status, once they were added up.
+    pub(super) outputs_size: Cell<Option<usize>>,
     /// Which entries of the status belong to which job.
     pub(super) layout: Layout,
     places: HashMap<(&'a str, u32), &'a PlaceFact>,
@@ -54,6 +57,7 @@ impl<'a> Turn<'a> {
             events: Vec::new(),
             free: free.collect(),
             offers: BTreeMap::new(),
+            outputs_size: Cell::new(None),
             layout: Layout::default(),
             places: places.collect(),
             agents: agents.collect(),

@@ -241,6 +241,12 @@ impl World {
         }
     }
 
+    pub(super) fn set_all(&mut self, phase: PlacePhase) {
+        for place in &mut self.places {
+            place.phase = phase.clone();
+        }
+    }
+
     /// The agent of a job connects and takes its offer.
     pub(super) fn accept(&mut self, job: &str) {
         let key = self
