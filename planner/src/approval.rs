@@ -1,7 +1,7 @@
 //! Answers to jobs that wait for approval: which of them can count, and why others do not.
 //! Must not know the rights of users: the caller asks the API server.
 
-use crds::{Approval, ApprovalRequest, JobApproval, PipelineRun};
+use crds::{Approval, ApprovalRequest, PipelineRun};
 
 /// One word for what became of an answer: the reasons of the condition `Accepted`.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -88,16 +88,14 @@ fn reason(
         let message = format!("the run `{}` has ended", spec.run);
         return Err((ApprovalReason::RunEnded, message));
     }
-    let rule = rule_of(run, &spec.job)?;
-    if request.is_none() || !is_pending(run, &spec.job) {
-        let message = format!("the job `{}` does not wait for approval", spec.job);
-        return Err((ApprovalReason::NotWaiting, message));
-    }
-    if !names(&rule, &spec.user, &spec.groups) {
+    let Some(request) = request.filter(|_| is_pending(run, &spec.job)) else {
+        return Err(not_waiting(run, &spec.job));
+    };
+    if !names(request, &spec.user, &spec.groups) {
         let message = format!(
             "the job `{}` wants the approval of {}; `{}` is not among them",
             spec.job,
-            approvers(&rule),
+            approvers(request),
             spec.user
         );
         return Err((ApprovalReason::NotAnApprover, message));
@@ -111,18 +109,20 @@ fn already(request: &ApprovalRequest) -> String {
     format!("`{by}` has answered before: {decision:?}")
 }
 
-fn rule_of(run: &PipelineRun, job: &str) -> Result<JobApproval, (ApprovalReason, String)> {
+fn not_waiting(run: &PipelineRun, job: &str) -> (ApprovalReason, String) {
     let snapshot = run.status.iter().flat_map(|status| &status.pipeline);
     let mut jobs = snapshot.flat_map(|pipeline| &pipeline.spec.jobs);
     let Some(found) = jobs.find(|known| known.name == job) else {
         let message = format!("the run has no job `{job}`");
-        return Err((ApprovalReason::JobNotFound, message));
+        return (ApprovalReason::JobNotFound, message);
     };
-    let none = || {
+    // A job that is used from elsewhere may bring it along.
+    if found.approval.is_none() && found.uses.is_none() {
         let message = format!("the job `{job}` asks for no approval");
-        (ApprovalReason::NoApprovalNeeded, message)
-    };
-    found.approval.clone().ok_or_else(none)
+        return (ApprovalReason::NoApprovalNeeded, message);
+    }
+    let message = format!("the job `{job}` does not wait for approval");
+    (ApprovalReason::NotWaiting, message)
 }
 
 fn is_pending(run: &PipelineRun, job: &str) -> bool {
@@ -130,15 +130,15 @@ fn is_pending(run: &PipelineRun, job: &str) -> bool {
     entries.any(|entry| entry.job.as_ref().unwrap_or(&entry.name) == job && !entry.state.is_final())
 }
 
-fn names(rule: &JobApproval, user: &str, groups: &[String]) -> bool {
+fn names(rule: &ApprovalRequest, user: &str, groups: &[String]) -> bool {
     let is_open = rule.users.is_empty() && rule.groups.is_empty();
     is_open
         || rule.users.iter().any(|known| known == user)
         || groups.iter().any(|group| rule.groups.contains(group))
 }
 
-/// Who may approve a job, in words.
-pub fn approvers(rule: &JobApproval) -> String {
+/// Who may answer, in words.
+pub fn approvers(rule: &ApprovalRequest) -> String {
     let list = |what: &str, names: &[String]| match names {
         [] => None,
         [one] => Some(format!("the {what} `{one}`")),

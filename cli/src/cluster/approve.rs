@@ -161,6 +161,7 @@ mod tests {
             job: job.map(str::to_owned),
             ..JobStatus::default()
         };
+        let epoch = Time(Timestamp::UNIX_EPOCH);
         let mut run = PipelineRun::new("oak-1", PipelineRunSpec::default());
         run.status = Some(PipelineRunStatus {
             jobs: vec![
@@ -168,17 +169,7 @@ mod tests {
                 entry("ship.east", Some("ship")),
                 entry("ship.west", Some("ship")),
             ],
-            approvals: vec![ApprovalRequest {
-                job: "ship".to_owned(),
-                message: None,
-                since: Time(Timestamp::UNIX_EPOCH),
-                until: Time(Timestamp::UNIX_EPOCH),
-                decision: None,
-                by: None,
-                at: None,
-                comment: None,
-                approval: None,
-            }],
+            approvals: vec![ApprovalRequest::new("ship", epoch.clone(), epoch)],
             ..PipelineRunStatus::default()
         });
         run

@@ -307,15 +307,12 @@ mod tests {
     fn questions_to_people_and_their_answers_are_shown() {
         let mut run = sample();
         let request = |job: &str, decision, by: &str| ApprovalRequest {
-            job: job.to_owned(),
             message: Some("Fell them?".to_owned()),
-            since: Time(at(10)),
-            until: Time(at(100)),
             decision,
             by: Some(by.to_owned()).filter(|by| !by.is_empty()),
             at: decision.map(|_| Time(at(30))),
             comment: decision.map(|_| "it is spring".to_owned()),
-            approval: None,
+            ..ApprovalRequest::new(job, Time(at(10)), Time(at(100)))
         };
         let status = run.status.as_mut().unwrap();
         status.jobs.clear();

@@ -473,7 +473,7 @@ fn a_rejected_job_and_one_that_nobody_answered_say_what_to_do() {
     );
     sell.failure_class = Some(FailureClass::Timeout);
     for job in [&mut ship, &mut sell] {
-        (job.pod.take(), job.start_time.take());
+        (job.pod, job.start_time) = (None, None);
         job.end_time = Some(Time(at(9)));
     }
     let facts = Facts {

@@ -37,7 +37,9 @@ enum Lines {
 impl People {
     /// The people that the options and standard input stand for.
     pub(super) fn new(arguments: &RunArguments, spec: &PipelineSpec) -> Result<Self, Failure> {
-        let asking = spec.jobs.iter().filter(|job| job.approval.is_some());
+        // A job that is used from elsewhere may bring it along.
+        let may_ask = |job: &&crds::Job| job.approval.is_some() || job.uses.is_some();
+        let asking = spec.jobs.iter().filter(may_ask);
         let asking: Vec<_> = asking.map(|job| job.name.as_str()).collect();
         let unknown = |name: &&String| !asking.contains(&name.as_str());
         if let Some(name) = arguments.approve.iter().find(unknown) {
@@ -204,16 +206,10 @@ mod tests {
     }
 
     fn waiting(jobs: &[&str]) -> PipelineRunStatus {
+        let epoch = Time(Timestamp::UNIX_EPOCH);
         let request = |job: &&str| ApprovalRequest {
-            job: (*job).to_owned(),
             message: Some("Ship it?".to_owned()),
-            since: Time(Timestamp::UNIX_EPOCH),
-            until: Time(Timestamp::UNIX_EPOCH),
-            decision: None,
-            by: None,
-            at: None,
-            comment: None,
-            approval: None,
+            ..ApprovalRequest::new(job, epoch.clone(), epoch.clone())
         };
         let entry = |job: &&str| JobStatus {
             name: (*job).to_owned(),

@@ -1,8 +1,8 @@
 //! Answers and their runs, one by one.
 
 use crds::{
-    ApprovalSpec, Decision, Job, JobState, JobStatus, PipelineRunSpec, PipelineRunStatus,
-    PipelineSpec, ResolvedPipeline,
+    ApprovalSpec, Decision, Job, JobApproval, JobState, JobStatus, PipelineRunSpec,
+    PipelineRunStatus, PipelineSpec, ResolvedPipeline,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -24,11 +24,7 @@ fn answer(change: impl FnOnce(&mut ApprovalSpec)) -> Approval {
 
 /// A run whose job `ship` waits for `bert` or the growers, and whose job `pick` runs.
 fn run() -> PipelineRun {
-    let rule = JobApproval {
-        users: vec!["bert".to_owned()],
-        groups: vec!["growers".to_owned()],
-        ..JobApproval::default()
-    };
+    let asks = || Some(JobApproval::default());
     let job = |name: &str, approval| Job {
         name: name.to_owned(),
         approval,
@@ -44,11 +40,7 @@ fn run() -> PipelineRun {
     run.status = Some(PipelineRunStatus {
         pipeline: Some(ResolvedPipeline {
             spec: PipelineSpec {
-                jobs: vec![
-                    job("pick", None),
-                    job("ship", Some(rule)),
-                    job("sell", Some(JobApproval::default())),
-                ],
+                jobs: vec![job("pick", None), job("ship", asks()), job("sell", asks())],
                 ..PipelineSpec::default()
             },
             ..ResolvedPipeline::default()
@@ -58,24 +50,19 @@ fn run() -> PipelineRun {
             entry("ship", JobState::Pending),
             entry("sell", JobState::Pending),
         ],
-        approvals: vec![request("ship")],
+        approvals: vec![ApprovalRequest {
+            users: vec!["bert".to_owned()],
+            groups: vec!["growers".to_owned()],
+            ..request("ship")
+        }],
         ..PipelineRunStatus::default()
     });
     run
 }
 
 fn request(job: &str) -> ApprovalRequest {
-    ApprovalRequest {
-        job: job.to_owned(),
-        message: None,
-        since: Time(Timestamp::UNIX_EPOCH),
-        until: Time(Timestamp::UNIX_EPOCH),
-        decision: None,
-        by: None,
-        at: None,
-        comment: None,
-        approval: None,
-    }
+    let epoch = Time(Timestamp::UNIX_EPOCH);
+    ApprovalRequest::new(job, epoch.clone(), epoch)
 }
 
 fn told(approval: &Approval, run: &PipelineRun) -> String {

@@ -55,8 +55,7 @@ pub(super) fn gate(turn: &mut Turn<'_>, pipeline: &ValidPipeline, job: usize) ->
     if is_over(turn, since, until) {
         return Gate::Closed(timed_out(approval));
     }
-    let rule = pipeline.jobs[job].spec.approval.clone().unwrap_or_default();
-    let by = approvers(&rule);
+    let by = approvers(&turn.status.approvals[place]);
     Gate::Waits(format!("waits for the approval of {by} until {until}"))
 }
 
@@ -100,16 +99,12 @@ fn ask(
         asked.unwrap_or_default()
     );
     turn.event(EventType::Normal, "ApprovalRequested", text);
+    let (since, until) = (turn.now, turn.now + approval.timeout);
     turn.status.approvals.push(ApprovalRequest {
-        job: name,
         message,
-        since: Time(turn.now),
-        until: Time(turn.now + approval.timeout),
-        decision: None,
-        by: None,
-        at: None,
-        comment: None,
-        approval: None,
+        users: approval.users.clone(),
+        groups: approval.groups.clone(),
+        ..ApprovalRequest::new(&name, Time(since), Time(until))
     });
     Ok(turn.status.approvals.len() - 1)
 }

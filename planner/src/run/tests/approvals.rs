@@ -347,3 +347,94 @@ fn a_run_without_a_limit_of_its_own_gets_the_time_of_its_approvals_on_top() {
     world.turn();
     assert_eq!(world.job("test").reason.as_deref(), Some("Stopping"));
 }
+
+#[test]
+fn a_run_that_waits_holds_its_group_and_gives_way_where_the_policy_says_so() {
+    use crds::{Concurrency, ConcurrencyPolicy};
+    let in_group = |policy| {
+        let ship = Job {
+            needs: Vec::new(),
+            ..asking(by_release())
+        };
+        let mut spec = pipeline(vec![ship], vec![]);
+        spec.concurrency = Some(Concurrency {
+            group: "deploy".to_owned(),
+            policy,
+            ..Concurrency::default()
+        });
+        World::new(spec)
+    };
+    let mut old = in_group(ConcurrencyPolicy::Queue);
+    old.turn();
+    let holder = Rival::of(&old.run).expect("it is in the group");
+    assert!(holder.holds, "what was asked for is not overtaken");
+    for (policy, state) in [
+        (ConcurrencyPolicy::Queue, JobState::Pending),
+        (ConcurrencyPolicy::CancelInProgress, JobState::Cancelled),
+    ] {
+        let mut new = in_group(policy);
+        new.run.metadata.name = Some("build-8".to_owned());
+        new.rivals = vec![holder.clone()];
+        new.turn();
+        let condition = &new.status().conditions[0];
+        assert_eq!(condition.reason, "Queued", "{policy:?}");
+        old.rivals = vec![Rival::of(&new.run).expect("it waits in the group")];
+        old.turn();
+        assert_eq!(old.job("ship").state, state, "{policy:?}");
+    }
+}
+
+#[test]
+fn a_job_that_is_used_from_elsewhere_brings_its_approval_along() {
+    let parsed = |text: &str| serde_yaml::from_str::<crds::PipelineSpec>(text).unwrap();
+    let shared = r#"
+params: [{name: place}]
+jobs:
+- name: deliver
+  image: oak
+  approval: {groups: [release], message: "Deliver to ${{ params.place }}?"}
+  steps: [{name: main, run: "true"}]
+"#;
+    let user = r#"
+params: [{name: town, default: Ulm}]
+jobs:
+- name: ship
+  uses: {pipeline: shared, job: deliver}
+  with: [{name: place, value: "${{ params.town }}"}]
+"#;
+    let mut world = World::new(parsed(user));
+    world.others.push(("shared".to_owned(), parsed(shared)));
+    world.turn();
+    let request = world.status().approvals[0].clone();
+    assert_eq!(request.job, "ship");
+    assert_eq!(request.message.as_deref(), Some("Deliver to Ulm?"));
+    assert_eq!(request.groups, ["release"]);
+    answer(&mut world, Decision::Approve, "ann");
+    assert_eq!(world.job("ship").state, JobState::Starting);
+}
+
+#[test]
+fn a_finally_job_cannot_wait_by_way_of_a_job_that_it_uses() {
+    let mut world = World::new(pipeline(
+        vec![job("build", &[])],
+        vec![Job {
+            name: "tidy".to_owned(),
+            uses: Some(crds::JobUse {
+                pipeline: "shared".to_owned(),
+                job: "ship".to_owned(),
+            }),
+            ..Job::default()
+        }],
+    ));
+    let shared = Job {
+        needs: Vec::new(),
+        ..asking(JobApproval::default())
+    };
+    let shared = pipeline(vec![shared], vec![]);
+    world.others.push(("shared".to_owned(), shared));
+    world.turn();
+    let condition = &world.status().conditions[0];
+    assert_eq!(condition.reason, "InvalidPipeline");
+    let words = "spec.pipelineSpec.finally[0].uses: a finally job does not wait for approval";
+    assert!(condition.message.contains(words), "{}", condition.message);
+}
