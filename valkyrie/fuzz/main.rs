@@ -183,6 +183,16 @@ fn every_folder_of_the_corpus_belongs_to_a_target() {
 }
 
 #[test]
+fn everything_that_reads_a_peers_bytes_has_a_target() {
+    let parsers = [
+        "frames", "hello", "messages", "mux", "append", "token", "identity", "resume",
+    ];
+    for name in parsers {
+        assert!(TARGETS.iter().any(|t| t.name == name), "no target {name}");
+    }
+}
+
+#[test]
 fn a_short_run_with_a_fixed_seed_breaks_no_promise() {
     for target in TARGETS {
         let mut hunt = Hunt::new(target, 1);

@@ -68,6 +68,13 @@ pub(crate) const TARGETS: &[Target] = &[
         example: || (0..=255).rev().collect(),
         short_run: 2000,
     },
+    #[cfg(feature = "tcp")]
+    Target {
+        name: "mux",
+        run: valkyrie::fuzzing::mux,
+        example: machines::example_mux,
+        short_run: 400,
+    },
     #[cfg(feature = "capability")]
     Target {
         name: "token",

@@ -12,6 +12,9 @@ pub mod bootstrap;
 pub mod capability;
 pub mod chunks;
 pub mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod identity;
 pub mod lease;
 pub mod limits;

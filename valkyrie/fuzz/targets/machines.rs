@@ -252,3 +252,32 @@ pub(crate) fn append(input: &[u8]) -> u64 {
         size(cuts),
     ])
 }
+
+/// Two streams each way, written, carried, read and ended; see `valkyrie::fuzzing::mux`.
+#[cfg(feature = "tcp")]
+pub(crate) fn example_mux() -> Vec<u8> {
+    let round = |side: u8| {
+        let (open, write, finish, read, transmit, deliver) = (0, 2, 6, 4, 10, 11);
+        let one = [
+            [open, 0, 0],
+            [open, 0, 0],
+            [write, 0, 99],
+            [write, 1, 255],
+            [transmit, 0, 255],
+            [deliver, 255, 255],
+            [finish, 0, 0],
+        ];
+        let two = [[1, 0, 0], [1, 0, 0], [read, 0, 9], [read, 1, 255]];
+        let of = |side: u8, act: [u8; 3]| [act[0] + 13 * 3 + 128 * side, act[1], act[2]];
+        let carry = [[transmit, 0, 255], [deliver, 255, 255]];
+        let there = one.into_iter().chain(carry).map(move |act| of(side, act));
+        let back = two
+            .into_iter()
+            .chain(carry)
+            .map(move |act| of(1 - side, act));
+        there.chain(back).collect::<Vec<_>>()
+    };
+    let first = [[0; 1].to_vec()];
+    let rounds = [round(0), round(1), round(0)].concat().concat();
+    first.concat().into_iter().chain(rounds).collect()
+}

@@ -9,6 +9,8 @@ mod group;
 mod halves;
 mod link;
 mod machine;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod play;
 mod schedule;
 
 use std::io;

@@ -7,7 +7,7 @@
 
 mod incoming;
 mod outgoing;
-mod stream;
+pub(super) mod stream;
 
 use std::collections::{HashMap, VecDeque};
 
@@ -308,6 +308,17 @@ impl Machine {
     pub(crate) fn close(&mut self, code: CloseCode, reason: &str) {
         self.closing
             .get_or_insert_with(|| (code, reason.to_owned()));
+    }
+
+    /// Streams of this side and of the peer, and unread bytes.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn held(&self) -> (usize, usize, u64) {
+        let ours = self
+            .streams
+            .keys()
+            .filter(|stream| *stream % 2 == self.side.first());
+        let (ours, all) = (ours.count(), self.streams.len());
+        (ours, all - ours, self.received - self.consumed)
     }
 
     /// Bytes of streams sent so far.
