@@ -108,6 +108,15 @@ async fn a_peer_without_a_certificate_may_only_make_small_calls() {
         .unwrap();
     let error = in_time("the refusal", rx.recv()).await.unwrap_err();
     assert_eq!(error.code, Code::Unauthenticated);
+    // A notice has no answer; the streams of those that are refused are broken off in the end.
+    let refused = async {
+        while session.notify(Class::Job, TOLD, Bytes::new()).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    in_time("a refusal of notices", refused).await;
+    assert_eq!(echo(&session, "token").await.unwrap(), "token");
+    assert!(world.service.told.borrow().is_empty());
 }
 
 /// A client that shows any certificate and trusts every server.

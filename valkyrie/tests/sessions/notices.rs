@@ -2,7 +2,9 @@
 //! Must not assert on time: every wait is for an event.
 
 use bytes::Bytes;
-use valkyrie::endpoint::{Class, Code, Dropped, Limits, Method, Notice, Session};
+use valkyrie::endpoint::{
+    Class, Code, Dropped, Limits, Link, Method, Notice, Session, TransportKind,
+};
 
 use crate::service::*;
 use crate::world::*;
@@ -180,4 +182,27 @@ pub(crate) async fn a_drain_lets_the_notices_arrive(stage: Stage) {
     assert_eq!(numbers(&world.service, Class::Job), expected(30));
     told(&client, 30).await;
     assert_eq!(numbers(&client, Class::Job), expected(30));
+}
+
+#[tokio::test]
+async fn live_logs_wait_for_the_next_link_when_there_is_none() {
+    let mut world = World::new(TransportKind::Tcp, quick()).await;
+    let session = world.dial("a").await;
+    drop(world.server.take());
+    link(&session, Link::Resuming).await;
+    tell(&session, Class::Log, TOLD, 20, 100).await;
+    let waiting = {
+        let session = session.clone();
+        tokio::spawn(async move { tell(&session, Class::Job, TOLD, 1, 100).await })
+    };
+    tokio::task::yield_now().await;
+    assert!(
+        !waiting.is_finished(),
+        "a notice of a job was taken by nobody"
+    );
+    world.start().await;
+    in_time("the notice of a job", waiting).await.unwrap();
+    told(&world.service, 21).await;
+    let expected = ((0..20).collect(), Dropped::default());
+    assert_eq!(numbers(&world.service, Class::Log), expected);
 }
