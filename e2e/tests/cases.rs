@@ -40,6 +40,7 @@ cases! {
     run_timeout: "run-timeout",
     outputs_reach_later_jobs: "outputs",
     params_and_levels_of_env: "params",
+    each_level_of_env_wins_over_the_one_before: "env-levels",
     secret_is_masked: "secret",
     missing_secret_is_named: "missing-secret",
     odd_output_is_exact: "odd-output",
