@@ -128,6 +128,34 @@ fn services_are_native_sidecars_before_the_other_containers() {
 }
 
 #[test]
+fn each_other_image_of_a_step_has_a_container_between_carrier_and_job() {
+    let options: PodOptions = serde_json::from_value(serde_json::json!({
+        "resources": {
+            "requests": {"cpu": "2", "memory": "3Gi"},
+            "limits": {"memory": "4Gi", "example.com/gpu": "1"},
+        },
+        "automountServiceAccountToken": true,
+    }))
+    .unwrap();
+    let secret = EnvSource {
+        secret_key_ref: Some(SecretKeyRef {
+            name: "credentials".to_owned(),
+            key: "password".to_owned(),
+            optional: None,
+        }),
+        config_map_key_ref: None,
+    };
+    let mut place = place(options, vec![secret]);
+    place.step_images = vec!["python:3".to_owned(), "node:22".to_owned()];
+    let spec = build_pod(&place, &agent(AgentDelivery::Carrier)).spec.unwrap();
+    let names: Vec<_> = spec.containers.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(names, [CARRIER, "image-1", "image-2", JOB]);
+    let job = spec.containers[3].command.clone().unwrap();
+    assert_eq!(job, ["/rustci/agent", "job", "--annexes", "2"]);
+    insta::assert_yaml_snapshot!(serde_json::to_value(&spec.containers[2]).unwrap());
+}
+
+#[test]
 fn the_agents_token_is_mounted_in_the_carrier_alone() {
     for delivery in [AgentDelivery::Carrier, AgentDelivery::ImageVolume] {
         let service = serde_json::from_value(serde_json::json!({"name": "db", "image": "d:1"}));
