@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+#[cfg(any(feature = "quic", feature = "tcp"))]
 use std::time::Instant;
 
 use parking_lot::Mutex;
