@@ -332,11 +332,24 @@ impl Caches {
         let namespace = pipeline.namespace().unwrap_or_default();
         let name = pipeline.name_any();
         self.wake_pipelines.wake(&namespace, &name);
+        if !matches!(event, Event::InitApply(_)) {
+            self.wake_users(&namespace, &name);
+        }
         // A run that has no snapshot yet may run it, or use it.
         self.wake_runs_that(&namespace, |run| {
             let status = run.status.as_ref();
             !status.is_some_and(|status| status.pipeline.is_some()) && !is_finished(run)
         });
+    }
+
+    /// Pipelines that use others may be right or wrong by this one.
+    fn wake_users(&self, namespace: &str, name: &str) {
+        for other in self.pipelines.state() {
+            let is_here = other.metadata.namespace.as_deref() == Some(namespace);
+            if is_here && other.name_any() != name && planner::reuse::is_user(&other.spec) {
+                self.wake_pipelines.wake(namespace, &other.name_any());
+            }
+        }
     }
 
     fn runner_event(&self, event: &Event<Runner>) {

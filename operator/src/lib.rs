@@ -13,6 +13,7 @@ pub mod identity;
 pub mod issuer;
 pub mod leader;
 pub mod lease;
+pub mod library;
 pub mod log_token;
 pub mod metrics;
 pub mod operator;

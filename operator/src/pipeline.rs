@@ -14,6 +14,7 @@ use serde_json::json;
 use thiserror::Error;
 
 use crate::caches::Caches;
+use crate::library::{library, used};
 use crate::pipeline_run::jittered;
 
 /// Field manager of the statuses of pipelines and of the runs that they start.
@@ -64,10 +65,13 @@ pub async fn reconcile(
 ) -> Result<Action, PipelineError> {
     let runs = runs_of(pipeline, &context.caches);
     let runs: Vec<_> = runs.iter().map(|run| &**run).collect();
+    let namespace = pipeline.namespace().unwrap_or_default();
+    let used = used(&pipeline.spec, &namespace, &context.caches.pipelines);
     let plan = planner::pipeline::plan(
         &ObservedPipeline {
             pipeline,
             runs: &runs,
+            library: &library(&used),
         },
         now,
     );

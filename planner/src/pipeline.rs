@@ -12,8 +12,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
 
 use crate::names;
+use crate::reuse::Library;
 use crate::run::conditions::{find, upsert};
-use crate::validate::{Problem, ValidPipeline, validate_pipeline};
+use crate::validate::{Problem, ValidPipeline, validate_pipeline_with};
 
 /// Succeeded runs that are kept when `retention` says nothing.
 const DEFAULT_SUCCESSFUL: u32 = 10;
@@ -32,6 +33,9 @@ pub struct ObservedPipeline<'a> {
     pub pipeline: &'a Pipeline,
     /// Every run whose `spec.pipelineRef` names it.
     pub runs: &'a [&'a PipelineRun],
+    /// The pipelines that it uses, as far as they are there: one that is missing is no mistake, since
+    /// it may come before a run does.
+    pub library: &'a Library<'a>,
 }
 
 /// What to do next for a Pipeline.
@@ -50,7 +54,11 @@ pub struct PipelinePlan {
 
 /// Decides what happens next with a Pipeline.
 pub fn plan(observed: &ObservedPipeline<'_>, now: Timestamp) -> PipelinePlan {
-    let ObservedPipeline { pipeline, runs } = *observed;
+    let ObservedPipeline {
+        pipeline,
+        runs,
+        library,
+    } = *observed;
     let mut status = pipeline.status.clone().unwrap_or_default();
     if pipeline.metadata.deletion_timestamp.is_some() {
         let (create_runs, delete_runs, recheck) = (Vec::new(), Vec::new(), None);
@@ -61,7 +69,7 @@ pub fn plan(observed: &ObservedPipeline<'_>, now: Timestamp) -> PipelinePlan {
             recheck,
         };
     }
-    let valid = validate_pipeline(&pipeline.spec);
+    let valid = validate_pipeline_with(&pipeline.spec, &library.clone().opened());
     status.observed_generation = pipeline.metadata.generation;
     set_conditions(pipeline, &mut status, &valid, now);
     let mut create_runs = Vec::new();

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crds::{Job, PipelineSpec, Step, StepTemplate, TemplateUse, UsedPipeline};
+use crds::{Job, Pipeline, PipelineSpec, Step, StepTemplate, TemplateUse, UsedPipeline};
 use sha2::{Digest, Sha256};
 
 /// Most levels of `uses` in `uses`.
@@ -57,6 +57,29 @@ impl<'a> Library<'a> {
         Self {
             is_open: true,
             ..Self::default()
+        }
+    }
+
+    /// Objects of the cluster.
+    pub fn of_pipelines(pipelines: impl IntoIterator<Item = &'a Pipeline>) -> Self {
+        let mut library = Self::default();
+        for pipeline in pipelines {
+            let entry = Entry {
+                uid: pipeline.metadata.uid.as_deref(),
+                generation: pipeline.metadata.generation,
+                spec: &pipeline.spec,
+            };
+            library.add(pipeline.metadata.name.as_deref().unwrap_or_default(), entry);
+        }
+        library
+    }
+
+    /// The same, where a pipeline that is not in it may still come.
+    #[must_use]
+    pub fn opened(self) -> Self {
+        Self {
+            is_open: true,
+            ..self
         }
     }
 

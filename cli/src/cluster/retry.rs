@@ -6,7 +6,7 @@ use std::io::Write;
 use crds::{Pipeline, PipelineRun, PipelineRunSpec, PipelineSpec};
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
-use planner::reuse::{self, Entry, Library};
+use planner::reuse::{self, Library};
 
 use super::connect::Cluster;
 use super::start::attend;
@@ -27,7 +27,7 @@ pub async fn retry(arguments: &RetryArguments, out: &mut dyn Write) -> Result<Ve
     };
     let pipeline = pipeline(&cluster, &spec).await?;
     let others = used(&cluster, &pipeline).await?;
-    refuse(&spec, &pipeline, &library(&others), &ended)?;
+    refuse(&spec, &pipeline, &Library::of_pipelines(&others), &ended)?;
     let name = create(&cluster, spec, &ended).await?;
     attend(&cluster, &name, arguments.follow, arguments.wait, out).await
 }
@@ -51,7 +51,7 @@ async fn used(cluster: &Cluster, spec: &PipelineSpec) -> Result<Vec<Pipeline>, F
     // A run that uses more is refused, so there is no need to look further.
     while found.len() <= reuse::MAX_PIPELINES {
         let before = found.len();
-        for missing in reuse::missing(spec, &library(&found)) {
+        for missing in reuse::missing(spec, &Library::of_pipelines(&found)) {
             let name = &missing.pipeline;
             let read = api.get_opt(name).await;
             found.extend(read.map_err(|error| cluster.failure("pipeline", name, &error))?);
@@ -61,19 +61,6 @@ async fn used(cluster: &Cluster, spec: &PipelineSpec) -> Result<Vec<Pipeline>, F
         }
     }
     Ok(found)
-}
-
-fn library(used: &[Pipeline]) -> Library<'_> {
-    let mut library = Library::default();
-    for pipeline in used {
-        let entry = Entry {
-            uid: pipeline.metadata.uid.as_deref(),
-            generation: pipeline.metadata.generation,
-            spec: &pipeline.spec,
-        };
-        library.add(pipeline.metadata.name.as_deref().unwrap_or_default(), entry);
-    }
-    library
 }
 
 /// Creates the run; the API server completes its name.

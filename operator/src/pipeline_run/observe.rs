@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::api::Api;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
-use planner::reuse::{self, Entry, Library};
+use planner::reuse;
 use planner::run::{
     AgentFact, JobReason, Observed, PipelineFact, PlaceFact, PlacePhase, Plan, PoolFact, Prepared,
     Rival,
@@ -21,6 +21,7 @@ use super::memory::PlaceMemory;
 use super::phase::{companions, disruption, place_phase, termination_message};
 use super::{Context, RunError};
 use crate::caches::{controlling_run, is_finished};
+use crate::library::{self, library};
 
 /// How long a created pod may take to be seen in the cache before it is looked up.
 const CACHE_PATIENCE: Duration = Duration::from_secs(5);
@@ -378,33 +379,7 @@ fn used(
     let Some(spec) = spec(run, pipeline).filter(|_| !has_snapshot && !is_finished(run)) else {
         return Vec::new();
     };
-    let mut found: Vec<Arc<Pipeline>> = Vec::new();
-    // A run that uses more is refused, so there is no need to look further.
-    while found.len() <= reuse::MAX_PIPELINES {
-        let missing = reuse::missing(spec, &library(&found));
-        let before = found.len();
-        found.extend(missing.iter().filter_map(|missing| {
-            let reference = ObjectRef::new(&missing.pipeline).within(namespace);
-            context.caches.pipelines.get(&reference)
-        }));
-        if found.len() == before {
-            break;
-        }
-    }
-    found
-}
-
-fn library(used: &[Arc<Pipeline>]) -> Library<'_> {
-    let mut library = Library::default();
-    for pipeline in used {
-        let entry = Entry {
-            uid: pipeline.metadata.uid.as_deref(),
-            generation: pipeline.metadata.generation,
-            spec: &pipeline.spec,
-        };
-        library.add(pipeline.metadata.name.as_deref().unwrap_or_default(), entry);
-    }
-    library
+    library::used(spec, namespace, &context.caches.pipelines)
 }
 
 /// The spec that the run executes, or will.

@@ -132,3 +132,34 @@ async fn a_job_that_does_not_exist_ends_the_run_before_it_has_a_pod() {
     let pods = bench.api::<Pod>().list(&ListParams::default()).await;
     assert!(pods.unwrap().items.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_is_ready_or_not_by_what_it_uses() {
+    let bench = Bench::new("uses-ready").await;
+    let _operator = bench.operator(&[]).await;
+    bench.pipeline("user", user()).await;
+    let is_ready = |truth: &'static str, part: &'static str| {
+        move |pipeline: &Pipeline| {
+            let conditions = pipeline.status.iter().flat_map(|status| &status.conditions);
+            conditions.into_iter().any(|found| {
+                found.type_ == "Ready" && found.status == truth && found.message.contains(part)
+            })
+        }
+    };
+    bench
+        .wait("user", "ready without it", is_ready("True", ""))
+        .await;
+    let mut other = shared("x");
+    other["params"] = json!([{"name": "word", "type": "integer"}]);
+    let other = json!({"metadata": {"name": "shared"}, "spec": other});
+    bench.create::<Pipeline>(other).await;
+    let wrong = is_ready("False", "the param `word` is a whole number");
+    bench.wait("user", "not ready", wrong).await;
+    let change = json!({"spec": {"params": [{"name": "word", "type": "string"}]}});
+    let (params, patch) = (PatchParams::default(), Patch::Merge(change));
+    let pipelines = bench.api::<Pipeline>();
+    pipelines.patch("shared", &params, &patch).await.unwrap();
+    bench
+        .wait("user", "ready again", is_ready("True", ""))
+        .await;
+}

@@ -59,6 +59,7 @@ fn plan_of(pipeline: &Pipeline, runs: &[PipelineRun], now: i64) -> PipelinePlan 
         &ObservedPipeline {
             pipeline,
             runs: &runs,
+            library: &crate::reuse::Library::default(),
         },
         at(now),
     )
