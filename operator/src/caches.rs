@@ -338,7 +338,7 @@ impl Caches {
         // A run that has no snapshot yet may run it, or use it.
         self.wake_runs_that(&namespace, |run| {
             let status = run.status.as_ref();
-            !status.is_some_and(|status| status.pipeline.is_some()) && !is_finished(run)
+            status.is_none_or(|status| status.pipeline.is_none()) && !is_finished(run)
         });
     }
 
