@@ -5,6 +5,32 @@
 //! A token counts only with one of the algorithms EdDSA and ES256 that its key is pinned to, a key
 //! from a fixed set, no header but `alg`, `kid` and `typ`, every claim, at most ten minutes of life,
 //! and on a connection whose certificate it names (`cnf.x5t#S256`).
+//!
+//! ```
+//! use std::time::{Duration, SystemTime};
+//! use rcgen::PublicKeyData as _;
+//! use valkyrie::capability::{Algorithm, Grant, Signer, Thumbprint, Verifier};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
+//! let signer = Signer::new("operator", "key-1", Algorithm::EdDsa, &key.serialize_der())?;
+//! let certificate = Thumbprint::of(b"the DER of the holder's certificate");
+//! let grant = Grant {
+//!     subject: "spiffe://example.test/ns/team/agent/1".into(),
+//!     audience: "artifacts".into(),
+//!     scopes: vec!["get".into()],
+//!     certificate,
+//!     life: Duration::from_secs(300),
+//!     id: "1".into(),
+//! };
+//! let now = SystemTime::now();
+//! let token = signer.sign(&grant, now)?;
+//! let verifier = Verifier::new("operator", "artifacts");
+//! let verifier = verifier.key("key-1", Algorithm::EdDsa, key.der_bytes());
+//! assert_eq!(verifier.verify(&token, certificate, now)?.scopes, ["get"]);
+//! assert!(verifier.verify(&token, Thumbprint([0; 32]), now).is_err());
+//! # Ok(()) }
+//! ```
 
 #[cfg(test)]
 mod tests;

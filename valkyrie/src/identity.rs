@@ -1,5 +1,26 @@
 //! Who a peer is: SPIFFE ids, our authority, certificates, and how they are checked.
 //! Must not open sockets nor read a clock where a caller can pass the time.
+//!
+//! ```
+//! # #[cfg(feature = "identity")]
+//! # fn main() -> Result<(), valkyrie::identity::IdentityError> {
+//! use std::time::{Duration, SystemTime};
+//! use valkyrie::identity::{Authority, KeyRequest, TrustDomain};
+//!
+//! let domain = TrustDomain::parse("example.test")?;
+//! let (now, hour) = (SystemTime::now(), Duration::from_secs(3600));
+//! let authority = Authority::generate(domain.clone(), now, 24 * hour)?;
+//! // The key stays with its owner; the request goes to the authority, the chain comes back.
+//! let request = KeyRequest::generate()?;
+//! let id = domain.member("ns/team/agent/1")?;
+//! let chain = authority.issue(request.csr_der(), &id, &[], now, hour)?;
+//! let credentials = request.into_credentials(chain)?;
+//! assert_eq!(credentials.id(), &id);
+//! assert!(credentials.renew_at() < credentials.expires_at());
+//! # Ok(()) }
+//! # #[cfg(not(feature = "identity"))]
+//! # fn main() {}
+//! ```
 
 #[cfg(feature = "identity")]
 mod authority;
@@ -22,7 +43,7 @@ mod verify;
 #[cfg(feature = "identity")]
 pub use rustls::pki_types::CertificateDer;
 pub use spiffe::{SpiffeId, TrustDomain};
-#[cfg(feature = "identity")]
+#[cfg(feature = "net")]
 pub(crate) use verify::Leaf;
 #[cfg(feature = "spiffe")]
 pub(crate) use verify::certificates;

@@ -17,6 +17,13 @@
 //!
 //! A new leader knows only the record. It waits as long as any lease of an earlier leader may last
 //! before it gives the item to another holder; the holder's next beat tells it that all is well.
+//!
+//! ```
+//! use valkyrie::lease::Fence;
+//!
+//! let stored = Fence(7);
+//! assert!(stored.next() > stored, "a later holder's results count, an earlier one's do not");
+//! ```
 
 mod holder;
 mod issuer;

@@ -1,5 +1,60 @@
 //! Valkyrie: sessions with calls and duplex streams over QUIC, TCP or WebSocket, under mutual TLS.
 //! Must not know what its payloads mean: it carries bytes and authenticates peers.
+//!
+//! A server and a peer of it, each with a certificate of the same authority. On a network only
+//! `memory` changes, to `listen_quic` and `quic`, or to those of TCP and WebSocket.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::{Duration, SystemTime};
+//!
+//! use bytes::Bytes;
+//! use valkyrie::endpoint::{
+//!     CallContext, CallError, CallOptions, Dialer, Handler, MemoryHub, Method, Rx, Server, Tx,
+//! };
+//! use valkyrie::identity::{Authority, IdentityStore, TrustBundle, TrustDomain};
+//!
+//! struct Greeter;
+//!
+//! #[async_trait::async_trait]
+//! impl Handler for Greeter {
+//!     async fn call(&self, who: CallContext, _: Method, _: Bytes) -> Result<Bytes, CallError> {
+//!         Ok(format!("hello, {:?}", who.peer).into())
+//!     }
+//!
+//!     async fn stream(
+//!         &self, _: CallContext, _: Method, head: Bytes, mut tx: Tx, _: Rx,
+//!     ) -> Result<(), CallError> {
+//!         tx.send(head).await?;
+//!         tx.finish().await
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let domain = TrustDomain::parse("example.test")?;
+//! let (now, day) = (SystemTime::now(), Duration::from_secs(86_400));
+//! let authority = Authority::generate(domain.clone(), now, day)?;
+//! let bundle = TrustBundle::from_pem(domain.clone(), &authority.root_pem())?;
+//! let identity = |path: &str| -> Result<_, Box<dyn std::error::Error>> {
+//!     let credentials = authority.credentials(&domain.member(path)?, &[], now, day)?;
+//!     Ok(IdentityStore::new(credentials, bundle.clone()))
+//! };
+//!
+//! let hub = MemoryHub::new(domain.member("server")?);
+//! let server = Server::builder(identity("server")?, Arc::new(Greeter)).memory(&hub);
+//! let server = server.start().await?;
+//!
+//! let dialer = Dialer::builder(identity("anna")?).memory(&hub, domain.member("anna")?);
+//! let session = dialer.connect(Duration::from_secs(5)).await?;
+//! let options = CallOptions::new(Duration::from_secs(5));
+//! let reply = session.call(Method(1), Bytes::new(), options).await?;
+//! assert!(reply.starts_with(b"hello, "));
+//!
+//! session.drain(Duration::from_secs(5)).await;
+//! server.shutdown(Duration::from_secs(5)).await;
+//! # Ok(()) }
+//! ```
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 

@@ -5,6 +5,16 @@
 //! out; both take the time and randomness as parameters. The back ends behind the `net` feature
 //! feed them: [`StaticRegistry`] within a process, [`DnsRegistry`] from a headless name, and with
 //! the feature `kubernetes` `KubernetesRegistry` from the objects of a namespace.
+//!
+//! ```
+//! use valkyrie::registry::{Member, Query};
+//!
+//! let address = "10.0.0.7:4433".parse().expect("an address");
+//! let mut member = Member::new("hub-0", vec![address]);
+//! member.labels.insert("zone".into(), "a".into());
+//! assert!(Query::service("hub").label("zone", "a").matches(&member));
+//! assert!(!Query::service("hub").label("zone", "b").matches(&member));
+//! ```
 
 mod directory;
 #[cfg(feature = "net")]

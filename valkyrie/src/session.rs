@@ -1,5 +1,14 @@
 //! The state machines of a session; each takes the time as a parameter.
 //! Must not do I/O, spawn, sleep, read a clock or draw randomness.
+//!
+//! ```
+//! use std::time::Duration;
+//! use valkyrie::session::Backoff;
+//!
+//! let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+//! assert_eq!(backoff.next(0.5, None), Duration::from_millis(25));
+//! assert_eq!(backoff.next(0.5, None), Duration::from_millis(50));
+//! ```
 
 pub mod age;
 pub mod backoff;

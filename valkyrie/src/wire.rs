@@ -1,5 +1,18 @@
 //! Bytes of the protocol: varints, frames, and the messages in them.
 //! Must not do I/O nor keep the state of a session.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use valkyrie::wire::{Caps, Decoder, Frame, FrameType};
+//!
+//! let payload = Bytes::from_static(&[1, 2]);
+//! let frame = Frame { kind: FrameType::Data, payload };
+//! assert_eq!(frame.to_bytes(), [0x14, 1, 2, 1, 2].as_slice());
+//! let mut decoder = Decoder::new(Caps { control: 1024, data: 4096 });
+//! decoder.push(frame.to_bytes());
+//! assert_eq!(decoder.next_frame()?, Some(frame));
+//! # Ok::<(), valkyrie::wire::WireError>(())
+//! ```
 
 pub mod decoder;
 pub mod frame;

@@ -13,6 +13,7 @@
 use std::collections::HashSet;
 
 use super::SpiffeId;
+#[cfg(any(feature = "net", test))]
 use super::verify::Leaf;
 
 /// A certificate's serial number: big-endian, without leading zeros.
@@ -135,6 +136,7 @@ impl DenyList {
     }
 
     /// Why this peer is denied, if it is.
+    #[cfg(any(feature = "net", test))]
     pub(crate) fn denies(&self, id: Option<&SpiffeId>, leaf: Option<&Leaf>) -> Option<Denial> {
         if id.is_some_and(|id| self.denies_id(id)) {
             return Some(Denial::Id);
