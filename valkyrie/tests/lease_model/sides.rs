@@ -1,13 +1,9 @@
 //! What issuers and holders do with what reaches them.
 //! Must not choose what happens next: the world does.
 
-use std::time::Duration;
+use valkyrie::lease::{Answer, Beat, Grant, Outcome, Reply, ReportStep, Slot};
 
-use valkyrie::lease::{
-    Answer, Beat, Fence, Grant, Holder, Issuer, Outcome, Record, Reply, ReportStep, Slot,
-};
-
-use super::{LEADERSHIP, Message, State, TICK, at};
+use super::{LEADERSHIP, Message, State, at};
 
 pub(super) fn may_lead(state: &State, index: usize) -> bool {
     match state.leader {
@@ -59,7 +55,7 @@ pub(super) fn write(state: &mut State, index: usize) {
     }
 }
 
-pub(super) fn offer(holder: usize, grant: Grant) -> Message {
+fn offer(holder: usize, grant: Grant) -> Message {
     let Grant { fence, beat } = grant;
     Message::Offer(holder, fence, beat.incarnation, beat.number)
 }

@@ -7,11 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use valkyrie::lease::{
-    Answer, Beat, Fence, Grant, Holder, Issuer, Outcome, Record, Reply, ReportStep, Slot, Terms,
-};
+use valkyrie::lease::{Beat, Fence, Holder, Issuer, Outcome, Record, Terms};
 
-use sides::{may_lead, offer, poll, to_holder, to_issuer, write};
+use sides::{may_lead, poll, to_holder, to_issuer, write};
 
 /// One step of time; the machines' times are small multiples of it.
 const TICK: Duration = Duration::from_secs(1);
