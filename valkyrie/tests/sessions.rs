@@ -17,6 +17,8 @@ mod cuts;
 mod denied;
 #[path = "sessions/intruders.rs"]
 mod intruders;
+#[path = "sessions/keys.rs"]
+mod keys;
 #[path = "sessions/notices.rs"]
 mod notices;
 #[path = "sessions/proxy.rs"]

@@ -155,7 +155,7 @@ pub(crate) fn client(shown: Option<(CertificateDer<'static>, KeyPair)>) -> quinn
 }
 
 #[derive(Debug)]
-struct Trusting(Arc<rustls::crypto::CryptoProvider>);
+pub(crate) struct Trusting(pub(crate) Arc<rustls::crypto::CryptoProvider>);
 
 impl rustls::client::danger::ServerCertVerifier for Trusting {
     fn verify_server_cert(
