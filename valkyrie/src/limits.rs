@@ -1,5 +1,22 @@
 //! Every bound of a session, with its default and what happens when it is reached.
 //! Must not enforce anything: the machines and transports take these as values.
+//!
+//! What a hostile peer meets, and how it is counted (`Metrics::refused`); each has a test that
+//! attacks it in `tests/sessions` (`attacks`, `intruders`, `ways`, `ages`, `denied`):
+//!
+//! | attack | limit | counted as |
+//! |---|---|---|
+//! | slow handshakes | `hello`, `handshakes` | `slow`, `tls`, `limit` |
+//! | floods of connections | `connections`, `address_rate` | `connections`, `address`; `retries` |
+//! | streams opened and broken off | `reset_rate` | `resets` |
+//! | floods of pings | `control_rate` | `control_flood` |
+//! | oversized frames | `control_frame`, `data_frame` | `oversize`, `protocol` |
+//! | empty frames | `empty_frames` | `empty_frames` |
+//! | frames that trickle | `frame_floor` | `slow_frame` |
+//! | answers that are not read | `stall` | `stalled` |
+//! | peers without a certificate | `anonymous_frame`, `anonymous_streams` | - |
+//! | certificates that have ended | none: their own end | `expired` |
+//! | peers on the deny list | none: the list | `denied` |
 
 use std::time::Duration;
 
