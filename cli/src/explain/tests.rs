@@ -372,6 +372,23 @@ fn json_has_the_whole_explanation() {
     assert_eq!(json["pipeline"], "orchard");
 }
 
+#[test]
+fn a_run_whose_pipeline_uses_what_is_missing_is_a_matter_of_configuration() {
+    let message = "there is no Pipeline `shared` in the namespace `farm`, which job `pick` uses";
+    let facts = Facts {
+        run: run("PipelineNotFound", message, Vec::new()),
+        ..Facts::default()
+    };
+    let text = told(&facts);
+    assert!(
+        text.contains(": PipelineNotFound (Configuration)\n"),
+        "{text}"
+    );
+    assert!(text.contains(message) && text.contains("in uses"), "{text}");
+    let json: Value = serde_json::from_str(&print(&explain(&facts, at(62)), Output::Json)).unwrap();
+    assert_eq!(json["class"], "Configuration");
+}
+
 /// A reason that the planner writes and that nobody explains would leave a user alone.
 #[test]
 fn every_reason_of_trouble_has_a_remedy() {
