@@ -147,7 +147,9 @@ fn each_other_image_of_a_step_has_a_container_between_carrier_and_job() {
     };
     let mut place = place(options, vec![secret]);
     place.step_images = vec!["python:3".to_owned(), "node:22".to_owned()];
-    let spec = build_pod(&place, &agent(AgentDelivery::Carrier)).spec.unwrap();
+    let spec = build_pod(&place, &agent(AgentDelivery::Carrier))
+        .spec
+        .unwrap();
     let names: Vec<_> = spec.containers.iter().map(|c| c.name.as_str()).collect();
     assert_eq!(names, [CARRIER, "image-1", "image-2", JOB]);
     let job = spec.containers[3].command.clone().unwrap();
