@@ -182,7 +182,7 @@ impl Incoming {
             open,
             since: Instant::now(),
         };
-        if let Err(mut answer) = self.line.lingering.keep(answer) {
+        if let Some(mut answer) = self.line.lingering.keep(answer) {
             self.delivered(&mut answer.send).await;
         }
     }

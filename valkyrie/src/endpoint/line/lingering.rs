@@ -51,20 +51,20 @@ struct State {
 
 impl Lingering {
     /// Keeps an answer, or gives it back when there are too many.
-    pub(super) fn keep(&self, answer: Answer) -> Result<(), Answer> {
+    pub(super) fn keep(&self, answer: Answer) -> Option<Answer> {
         let mut state = self.state.lock();
         if state.over {
-            return Ok(());
+            return None;
         }
         if state.answers.len() >= MOST {
-            return Err(answer);
+            return Some(answer);
         }
         state.answers.push_back(answer);
         if !state.watched {
             state.watched = true;
             self.begun.notify_one();
         }
-        Ok(())
+        None
     }
 
     /// Returns when there are answers that nobody looks after.
