@@ -19,6 +19,10 @@ mod denied;
 mod intruders;
 #[path = "sessions/keys.rs"]
 mod keys;
+#[path = "sessions/lab.rs"]
+mod lab;
+#[path = "sessions/lossy.rs"]
+mod lossy;
 #[path = "sessions/notices.rs"]
 mod notices;
 #[path = "sessions/proxy.rs"]

@@ -7,12 +7,14 @@ use anyhow::{Result, bail};
 
 use crate::command;
 
-/// Debian packages that a node and its images need, and the server that an adapter is tested with.
+/// Debian packages that a node and its images need, and what other tests need: `ethtool` for lossy
+/// networks, `nats-server` for the adapter.
 const PACKAGES: &[&str] = &[
     "busybox-static",
     "conntrack",
     "containernetworking-plugins",
     "debootstrap",
+    "ethtool",
     "gcc",
     "git",
     "iproute2",

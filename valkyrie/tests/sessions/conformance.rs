@@ -10,6 +10,7 @@ use valkyrie::endpoint::{
     TransportKind,
 };
 
+use crate::lab;
 use crate::notices::*;
 use crate::service::*;
 use crate::world::*;
@@ -32,13 +33,28 @@ macro_rules! far_away {
     };
 }
 
+/// The same way with packets of TCP lost, too, in a lab.
+macro_rules! lossy {
+    ($($name:ident)*) => {
+        on_stage! { lossy_tcp Stage::lossy(TransportKind::Tcp), !lab::is_missing(); $($name)* }
+        on_stage! {
+            lossy_websocket Stage::lossy(TransportKind::WebSocket), !lab::is_missing(); $($name)*
+        }
+    };
+}
+
 macro_rules! on_stage {
     ($module:ident $stage:expr; $($name:ident)*) => {
+        on_stage! { $module $stage, true; $($name)* }
+    };
+    ($module:ident $stage:expr, $possible:expr; $($name:ident)*) => {
         mod $module {
             use super::*;
             $(#[tokio::test]
             async fn $name() {
-                super::$name($stage).await;
+                if $possible {
+                    super::$name($stage).await;
+                }
             })*
         }
     };
@@ -98,6 +114,20 @@ far_away! {
     a_notice_over_the_limit_is_refused_before_it_leaves
     a_drain_lets_the_notices_arrive
     a_trace_goes_on_through_nested_calls_streams_and_notices
+}
+
+// What a loss can change: order, borders, ends, and who waits for whom.
+lossy! {
+    a_call_is_answered_with_the_peers_identity_known
+    the_server_calls_the_client_on_the_same_session
+    a_call_past_its_deadline_fails_and_is_cancelled_at_the_peer
+    a_stream_carries_messages_both_ways_with_their_borders
+    many_messages_at_once_arrive_as_if_sent_one_by_one
+    a_dropped_stream_is_an_error_and_never_a_silent_end
+    many_calls_at_once_are_all_answered
+    a_closed_session_is_down_on_both_sides
+    a_drain_lets_the_running_call_end
+    notices_arrive_in_order_in_both_directions
 }
 
 async fn a_call_is_answered_with_the_peers_identity_known(stage: Stage) {

@@ -22,8 +22,31 @@ pub(crate) struct Weather {
     /// Time in each direction.
     pub(crate) delay: Duration,
     /// Every n-th packet on average is lost; 0: none. TCP repeats what is lost by itself, so a
-    /// relay of TCP only delays.
+    /// relay of TCP only delays: what a loss does to it is shown in a lab.
     pub(crate) loss: u64,
+}
+
+/// Which packets are lost: the same in each run.
+pub(crate) struct Losses {
+    one_in: u64,
+    random: u64,
+}
+
+impl Losses {
+    pub(crate) fn new(weather: Weather, seed: u64) -> Self {
+        Self {
+            one_in: weather.loss,
+            random: seed,
+        }
+    }
+
+    /// Whether the next packet is lost.
+    pub(crate) fn next(&mut self) -> bool {
+        // A step of a linear congruential generator (Knuth).
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005);
+        self.random = self.random.wrapping_add(1_442_695_040_888_963_407);
+        self.one_in > 0 && (self.random >> 33).is_multiple_of(self.one_in)
+    }
 }
 
 /// Packets or pieces on their way; when full, packets are lost and a stream waits.
@@ -107,8 +130,8 @@ fn socket() -> UdpSocket {
 /// One direction for packets.
 struct Lane {
     queue: mpsc::Sender<(Instant, Vec<u8>, SocketAddr)>,
-    weather: Weather,
-    random: u64,
+    delay: Duration,
+    losses: Losses,
 }
 
 impl Lane {
@@ -122,19 +145,16 @@ impl Lane {
         });
         Self {
             queue,
-            weather,
-            random: seed,
+            delay: weather.delay,
+            losses: Losses::new(weather, seed),
         }
     }
 
     fn send(&mut self, packet: &[u8], to: SocketAddr) {
-        // A step of a linear congruential generator (Knuth): the same losses in each run.
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005);
-        self.random = self.random.wrapping_add(1_442_695_040_888_963_407);
-        if self.weather.loss > 0 && (self.random >> 33).is_multiple_of(self.weather.loss) {
+        if self.losses.next() {
             return;
         }
-        let due = Instant::now() + self.weather.delay;
+        let due = Instant::now() + self.delay;
         let _ = self.queue.try_send((due, packet.to_vec(), to));
     }
 }

@@ -16,6 +16,7 @@ use valkyrie::identity::{
     Authority, Clock, Credentials, DenyList, IdentityStore, SpiffeId, TrustBundle, TrustDomain,
 };
 
+use crate::lab::{Host, Lab};
 use crate::relay::{Relay, StreamRelay, Weather};
 use crate::service::Service;
 
@@ -54,6 +55,8 @@ pub(crate) fn quick() -> Limits {
 pub(crate) struct Stage {
     pub(crate) kind: TransportKind,
     pub(crate) weather: Option<Weather>,
+    /// The weather is that of a lab: packets are delayed and lost whatever is above them.
+    in_lab: bool,
 }
 
 impl From<TransportKind> for Stage {
@@ -61,6 +64,7 @@ impl From<TransportKind> for Stage {
         Self {
             kind,
             weather: None,
+            in_lab: false,
         }
     }
 }
@@ -75,6 +79,15 @@ impl Stage {
         Self {
             kind,
             weather: Some(weather),
+            in_lab: false,
+        }
+    }
+
+    /// The same weather for each packet, which needs a lab.
+    pub(crate) fn lossy(kind: TransportKind) -> Self {
+        Self {
+            in_lab: true,
+            ..Self::far(kind)
         }
     }
 }
@@ -96,6 +109,8 @@ pub(crate) struct World {
     relays: Mutex<Vec<Relay>>,
     /// One for all dialers of TCP, when there is weather.
     streams: Option<StreamRelay>,
+    /// Dropped last, where it was made.
+    lab: Option<Lab>,
 }
 
 impl World {
@@ -105,7 +120,14 @@ impl World {
 
     /// The same by this clock.
     pub(crate) async fn by(clock: Clock, stage: impl Into<Stage>, limits: Limits) -> Self {
-        let Stage { kind, weather } = stage.into();
+        let Stage {
+            kind,
+            weather,
+            in_lab,
+        } = stage.into();
+        let lab = weather.filter(|_| in_lab);
+        let lab = lab.map(|weather| Lab::new(weather).expect("there was one before"));
+        let weather = weather.filter(|_| !in_lab);
         let domain = TrustDomain::parse("test.example").unwrap();
         let server = domain.member("operator").unwrap();
         let authority = Authority::generate(domain, clock.now(), 24 * HOUR).unwrap();
@@ -116,12 +138,13 @@ impl World {
             service: Service::new(),
             limits,
             server: None,
-            address: local(),
+            address: if in_lab { Lab::any_port() } else { local() },
             clock,
             store: None,
             weather,
             relays: Mutex::default(),
             streams: None,
+            lab,
         };
         world.start().await;
         if let (Some(weather), TransportKind::Tcp | TransportKind::WebSocket) = (weather, kind) {
@@ -135,6 +158,9 @@ impl World {
         let identity = self.identity("operator");
         self.store = Some(identity.clone());
         let builder = Server::builder(identity, self.service.clone()).limits(self.limits.clone());
+        // A test has one thread: nothing else opens a socket meanwhile.
+        let enter = |host| self.lab.iter().for_each(|lab| lab.enter(host));
+        enter(Host::Far);
         let server = match self.kind {
             TransportKind::Memory => builder.memory(&self.hub).start().await.unwrap(),
             TransportKind::Quic => {
@@ -145,9 +171,15 @@ impl World {
                 builder.listen_tcp(self.address).start().await.unwrap()
             }
         };
+        enter(Host::Near);
         let address = server.local_addr().or(server.tcp_addr());
         self.address = address.unwrap_or(self.address);
         self.server = Some(server);
+    }
+
+    /// Packets that were lost in the lab.
+    pub(crate) fn lost(&self) -> u64 {
+        self.lab.as_ref().map_or(0, Lab::lost)
     }
 
     pub(crate) fn id(&self, path: &str) -> SpiffeId {
