@@ -67,8 +67,15 @@ struct ShownJob {
     shown: Option<(JobState, Option<String>)>,
     /// The attempt whose log is, or was, followed.
     attempt: u32,
-    /// Tells the follower of the job's log how far the job is; none when nobody follows.
+    /// Tells the follower of that attempt's log how far it is; none when nobody follows.
     follower: Option<watch::Sender<JobProgress>>,
+}
+
+impl ShownJob {
+    /// True while the log of an attempt that is over, as `job` says, is not shown to its end.
+    fn owes_log(&self, job: &JobStatus) -> bool {
+        self.follower.is_some() && JobProgress::is_over(job, self.attempt)
+    }
 }
 
 impl View {
@@ -147,12 +154,12 @@ impl View {
             self.lines.printer().started(&run)?;
         }
         for job in jobs(&run) {
-            if let Some(follower) = self
-                .jobs
-                .get(&job.name)
-                .and_then(|shown| shown.follower.as_ref())
-            {
-                follower.send_replace(JobProgress::of(job, self.verdict().is_some()));
+            let run_ended = self.verdict().is_some();
+            let Some(shown) = self.jobs.get(&job.name) else {
+                continue;
+            };
+            if let Some(follower) = &shown.follower {
+                follower.send_modify(|known| known.learn(job, shown.attempt, run_ended));
             }
         }
         self.show_jobs(&run)
@@ -175,21 +182,23 @@ impl View {
 
     /// True while the end of a job waits for its log.
     fn is_held(&self) -> bool {
-        let follows = |name: &str| {
-            self.jobs
-                .get(name)
-                .is_some_and(|job| job.follower.is_some())
+        let owes_log = |job: &JobStatus| {
+            let shown = self.jobs.get(&job.name);
+            shown.is_some_and(|shown| shown.owes_log(job))
         };
         let jobs = self.run.as_deref().map_or(&[][..], jobs);
-        jobs.iter()
-            .any(|job| job.state.is_final() && follows(&job.name))
+        jobs.iter().any(|job| job.state.is_final() && owes_log(job))
     }
 
-    /// Shows a job's state, if it is news, and begins to follow its log.
+    /// Shows a job's state, if it is news, and begins to follow its log. An attempt is shown when
+    /// the log of the one before is.
     fn show_job(&mut self, job: &JobStatus) -> io::Result<()> {
         let is_own = job.from_run.is_none() || self.selection.taken_over;
         let has_log = is_own && StepKey::of_job(job).next().is_some();
         let shown = self.jobs.entry(job.name.clone()).or_default();
+        if shown.owes_log(job) {
+            return Ok(());
+        }
         if has_log && job.attempt > shown.attempt {
             shown.attempt = job.attempt;
             // A quick job may have been seen only at its end.
@@ -198,11 +207,8 @@ impl View {
                 self.follow(job);
             }
         }
-        let follows = self
-            .jobs
-            .get(&job.name)
-            .is_some_and(|shown| shown.follower.is_some());
-        match job.state.is_final() && follows {
+        let shown = self.jobs.get(&job.name);
+        match shown.is_some_and(|shown| shown.owes_log(job)) {
             true => Ok(()),
             false => self.show_state(job),
         }

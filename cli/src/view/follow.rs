@@ -42,12 +42,12 @@ impl StepKey {
     }
 }
 
-/// How far a job is, as far as its log is concerned.
+/// How far an attempt of a job is, as far as its log is concerned.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct JobProgress {
     /// The steps, in order.
     pub steps: Vec<StepProgress>,
-    /// The job is at its end: nothing comes after what is stored now.
+    /// The attempt is at its end: nothing comes after what is stored now.
     pub ended: bool,
 }
 
@@ -63,12 +63,26 @@ pub enum StepProgress {
 }
 
 impl JobProgress {
-    /// The progress that a status tells.
+    /// The progress of a job's newest attempt.
     pub(super) fn of(job: &JobStatus, run_ended: bool) -> Self {
         Self {
             steps: job.steps.iter().map(StepProgress::of).collect(),
-            ended: job.state.is_final() || run_ended,
+            ended: run_ended || Self::is_over(job, job.attempt),
         }
+    }
+
+    /// Takes what a status tells of `attempt`. A step that has begun stays so: a newer attempt
+    /// says nothing of it.
+    pub(super) fn learn(&mut self, job: &JobStatus, attempt: u32, run_ended: bool) {
+        self.ended |= run_ended || Self::is_over(job, attempt);
+        if job.attempt == attempt {
+            self.steps = Self::of(job, run_ended).steps;
+        }
+    }
+
+    /// True when an attempt has ended: the job has, waits for its next, or is at it.
+    pub(super) fn is_over(job: &JobStatus, attempt: u32) -> bool {
+        job.attempt > attempt || job.state.is_final() || job.retry_time.is_some()
     }
 
     /// True when a step has begun.

@@ -181,3 +181,54 @@ async fn what_follows_from_the_end_of_a_job_is_shown_after_it() {
     ];
     assert_eq!(notes[notes.len() - 4..], end, "{notes:?}");
 }
+
+/// The run with another attempt of its job; while it waits for the next, its state is Pending.
+fn at_attempt(attempt: u32, update: Update) -> Update {
+    let Update::Run(run) = update else {
+        unreachable!("it is a run")
+    };
+    let mut run = (*run).clone();
+    let job = &mut run.status.as_mut().unwrap().jobs[0];
+    job.attempt = attempt;
+    job.retry_time = (job.state == JobState::Pending).then_some(Time(Timestamp::UNIX_EPOCH));
+    Update::Run(Arc::new(run))
+}
+
+#[tokio::test]
+async fn an_attempt_that_has_ended_before_it_is_seen_is_shown_after_the_one_before() {
+    let (notes, _) = notes(vec![
+        at_attempt(1, run(JobState::Running, StepState::Running, false)),
+        at_attempt(2, run(JobState::Succeeded, StepState::Succeeded, true)),
+    ])
+    .await;
+    assert_eq!(
+        notes,
+        [
+            "started",
+            "fell Running",
+            "fell/saw first",
+            "fell/saw second",
+            "fell/saw first",
+            "fell/saw second",
+            "fell Succeeded",
+            "succeeded"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_job_waits_for_its_next_attempt_only_after_the_log_of_the_last() {
+    let (notes, _) = notes(vec![
+        at_attempt(1, run(JobState::Running, StepState::Running, false)),
+        at_attempt(1, run(JobState::Pending, StepState::Failed, false)),
+        at_attempt(2, run(JobState::Starting, StepState::Pending, false)),
+        at_attempt(2, run(JobState::Running, StepState::Running, false)),
+        at_attempt(2, run(JobState::Succeeded, StepState::Succeeded, true)),
+    ])
+    .await;
+    let log = ["fell/saw first", "fell/saw second"];
+    let of_logs: Vec<_> = notes.iter().filter(|note| note.contains("saw")).collect();
+    assert_eq!(of_logs, [log, log].concat());
+    let last = [log[0], log[1], "fell Succeeded", "succeeded"];
+    assert_eq!(notes[notes.len() - 4..], last, "{notes:?}");
+}
