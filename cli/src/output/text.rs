@@ -90,7 +90,7 @@ fn change(job: &JobStatus, colors: bool) -> Option<String> {
     let why = job.message.as_deref().or(job.reason.as_deref());
     let why = why.map(|text| format!(": {}", lines::safe(text.as_bytes(), false)));
     let detail = match job.state {
-        JobState::Pending | JobState::Starting if is_stuck(job) => why.unwrap_or_default(),
+        JobState::Pending | JobState::Starting if waits_with_news(job) => why.unwrap_or_default(),
         JobState::Pending | JobState::Starting => return None,
         JobState::Succeeded if job.from_run.is_some() => why.unwrap_or_default(),
         JobState::Running | JobState::Succeeded => String::new(),
@@ -107,18 +107,18 @@ fn change(job: &JobStatus, colors: bool) -> Option<String> {
     Some(format!("job {} {word}{time}{detail}", job.name))
 }
 
-/// True for a job that waits for something that the user may have to mend.
-fn is_stuck(job: &JobStatus) -> bool {
-    const STUCK: [JobReason; 6] = [
+/// True for a job that waits for something that the user may have to mend, or for its next attempt.
+fn waits_with_news(job: &JobStatus) -> bool {
+    const NEWS: [JobReason; 7] = [
         JobReason::RunnerNotFound,
         JobReason::Unschedulable,
         JobReason::ImagePullFailed,
         JobReason::MissingReference,
         JobReason::ContainerStartFailed,
         JobReason::QuotaExceeded,
+        JobReason::WaitingForRetry,
     ];
-    STUCK
-        .iter()
+    NEWS.iter()
         .any(|reason| job.reason.as_deref() == Some(reason.as_str()))
 }
 
@@ -243,6 +243,15 @@ mod tests {
         );
         assert_eq!(change(&job("fell", JobState::Pending), false), None);
         assert_eq!(change(&job("fell", JobState::Starting), false), None);
+        let again = JobStatus {
+            reason: Some("WaitingForRetry".to_owned()),
+            message: Some("attempt 1 of 3 failed: exited with code 3".to_owned()),
+            ..job("fell", JobState::Pending)
+        };
+        assert_eq!(
+            change(&again, false).as_deref(),
+            Some("job fell waiting: attempt 1 of 3 failed: exited with code 3")
+        );
         assert_eq!(
             change(&job("fell", JobState::Running), true).as_deref(),
             Some("job fell \x1b[36mrunning\x1b[0m")

@@ -4,6 +4,7 @@
 mod goals;
 mod table;
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -25,10 +26,29 @@ pub(crate) struct Options {
     /// Only rows whose name contains this, for trying things out; implies --dry-run
     #[arg(long)]
     only: Vec<String>,
+    /// The table of what `valkyrie-bench drive` has printed into this file; measures nothing
+    #[arg(long)]
+    measured: Option<PathBuf>,
 }
 
 /// Measures and writes the table.
 pub(crate) fn bench(options: &Options) -> Result<()> {
+    let lines = match &options.measured {
+        Some(file) => std::fs::read_to_string(file)
+            .with_context(|| format!("can't read {}", file.display()))?,
+        None => measure(options)?,
+    };
+    let measured = Measured::read(&lines)?;
+    let text = table::markdown(&measured, &goals::judge(&measured), options.quick);
+    say!("{text}");
+    if !options.dry_run && options.only.is_empty() {
+        super::section::write("Valkyrie beside its peers", &text)?;
+    }
+    Ok(())
+}
+
+/// Builds and runs the driver; the lines that it prints.
+fn measure(options: &Options) -> Result<String> {
     crate::install::packages(PACKAGES)?;
     shell::run(shell::cargo().args(["build", "--quiet", "--release", "-p", "valkyrie-bench"]))?;
     let program = shell::target_dir().join("release/valkyrie-bench");
@@ -47,11 +67,5 @@ pub(crate) fn bench(options: &Options) -> Result<()> {
         "the driver failed: {}",
         output.status
     );
-    let measured = Measured::read(std::str::from_utf8(&output.stdout)?)?;
-    let text = table::markdown(&measured, &goals::judge(&measured), options.quick);
-    say!("{text}");
-    if !options.dry_run && options.only.is_empty() {
-        super::section::write("Valkyrie beside its peers", &text)?;
-    }
-    Ok(())
+    String::from_utf8(output.stdout).context("the driver printed no text")
 }
