@@ -40,7 +40,8 @@ pub struct Limits {
     /// Streams (calls and duplex) the peer may have open at once; the peer waits for a free one.
     pub streams: u32,
     /// What `streams` may grow to on a connection with an authenticated peer that has more than
-    /// half of them in use: every permitted stream costs memory, so few are permitted at first.
+    /// half of them open, or begins as many within a round trip: every permitted stream costs
+    /// memory, so few are permitted at first.
     pub streams_most: u32,
     /// Silence after which a connection is dead.
     pub idle: Duration,
@@ -103,7 +104,7 @@ impl Default for Limits {
             data_frame: 256 * 1024,
             call_body: 1024 * 1024,
             body_budget: 8 * 1024 * 1024,
-            streams: 128,
+            streams: 16,
             streams_most: 512,
             idle: Duration::from_secs(45),
             keep_alive: Duration::from_secs(15),
@@ -205,7 +206,7 @@ mod tests {
                 ..Limits::default()
             },
             Limits {
-                streams_most: 64,
+                streams_most: 8,
                 ..Limits::default()
             },
             Limits {

@@ -121,7 +121,7 @@ fn services_are_native_sidecars_before_the_other_containers() {
     let pod = yaml(&build_pod(&place, &agent(AgentDelivery::Carrier)));
     let spec = &pod["spec"];
     insta::assert_yaml_snapshot!(serde_json::json!({
-        "initContainers": spec["initContainers"], "hostAliases": spec["hostAliases"]}));
+        "hostAliases": spec["hostAliases"], "initContainers": spec["initContainers"]}));
     let names = spec["containers"].as_array().unwrap().iter();
     let names: Vec<_> = names.map(|container| &container["name"]).collect();
     assert_eq!(names, [CARRIER, JOB]);

@@ -44,7 +44,7 @@ impl Dialer {
             expected: None,
             handler: Arc::new(Refuses),
             limits: Limits::default(),
-            qos: QosPolicy::default(),
+            qos: Arc::default(),
             #[cfg(feature = "qlog")]
             qlog: None,
             metrics: Arc::default(),
@@ -63,7 +63,7 @@ pub struct DialerBuilder {
     expected: Option<SpiffeId>,
     handler: Arc<dyn Handler>,
     limits: Limits,
-    qos: QosPolicy,
+    qos: Arc<QosPolicy>,
     #[cfg(feature = "qlog")]
     qlog: Option<super::Qlog>,
     metrics: Arc<Metrics>,
@@ -164,7 +164,7 @@ impl DialerBuilder {
     /// Shares what is sent in another way than the default one.
     #[must_use]
     pub fn qos(mut self, qos: QosPolicy) -> Self {
-        self.qos = qos;
+        self.qos = Arc::new(qos);
         self
     }
 

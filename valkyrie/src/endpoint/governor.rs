@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use tokio::sync::{Notify, oneshot};
 
 use super::{CallError, Class, Code};
@@ -41,7 +41,9 @@ impl Numbered {
 
 /// What the streams of a connection share.
 pub(super) struct Governor {
-    state: Mutex<State>,
+    /// Made when something is first held to a budget: most connections are quiet, and many.
+    state: Mutex<Option<Box<State>>>,
+    policy: Arc<QosPolicy>,
     /// What is to be reported; at most one entry per open stream.
     reports: Mutex<Reports>,
     reported: Notify,
@@ -71,22 +73,27 @@ struct State {
 }
 
 impl Governor {
-    pub(super) fn new(policy: &QosPolicy, metrics: Arc<Metrics>, kind: TransportKind) -> Arc<Self> {
-        let governor = Self {
-            state: Mutex::new(State {
-                scheduler: Scheduler::new(policy.clone(), Instant::now()),
-                waiting: HashMap::new(),
-                shown: Default::default(),
-            }),
+    pub(super) fn new(
+        policy: Arc<QosPolicy>,
+        metrics: Arc<Metrics>,
+        kind: TransportKind,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            policy,
             reports: Mutex::default(),
             reported: Notify::new(),
             numbers: AtomicU64::new(1),
             reporters: AtomicU64::new(0),
             metrics,
             kind,
-        };
-        governor.show(&mut governor.state.lock());
-        Arc::new(governor)
+        })
+    }
+
+    fn state(&self) -> MappedMutexGuard<'_, State> {
+        MutexGuard::map(self.state.lock(), |state| {
+            &mut **state.get_or_insert_with(|| Box::new(State::new(&self.policy)))
+        })
     }
 
     /// A number for a stream that this side opens.
@@ -126,7 +133,7 @@ impl Governor {
     ) -> Result<(), CallError> {
         let begun = Instant::now();
         let (ticket, mut granted) = {
-            let mut state = self.state.lock();
+            let mut state = self.state();
             let at_once = state
                 .scheduler
                 .at_once(class, tenant, stream.key(), bytes, begun);
@@ -158,7 +165,7 @@ impl Governor {
         };
         while granted.try_recv().is_err() {
             let now = Instant::now();
-            let wake = self.state.lock().scheduler.wake(now);
+            let wake = self.state().scheduler.wake(now);
             let pause = async {
                 match wake {
                     Some(wake) => tokio::time::sleep_until(wake.into()).await,
@@ -177,7 +184,7 @@ impl Governor {
 
     /// Gives leave to whoever may send now.
     fn pump(&self) {
-        let mut state = self.state.lock();
+        let mut state = self.state();
         state.pump();
         self.show(&mut state);
     }
@@ -188,7 +195,7 @@ impl Governor {
             ours: !progress.mine,
             number: progress.stream,
         };
-        let mut state = self.state.lock();
+        let mut state = self.state();
         let now = Instant::now();
         let reported = state
             .scheduler
@@ -245,7 +252,10 @@ impl Governor {
 
 impl Drop for Governor {
     fn drop(&mut self) {
-        let shown = std::mem::take(&mut self.state.get_mut().shown);
+        let Some(state) = self.state.get_mut() else {
+            return;
+        };
+        let shown = std::mem::take(&mut state.shown);
         for (class, (in_flight, credit)) in Class::ALL.into_iter().zip(shown) {
             self.traffic(class).in_flight.add(difference(in_flight, 0));
             self.traffic(class).credit.add(difference(credit, 0));
@@ -258,6 +268,14 @@ fn difference(before: u64, after: u64) -> i64 {
 }
 
 impl State {
+    fn new(policy: &QosPolicy) -> Self {
+        Self {
+            scheduler: Scheduler::new(policy.clone(), Instant::now()),
+            waiting: HashMap::new(),
+            shown: Default::default(),
+        }
+    }
+
     fn pump(&mut self) {
         let now = Instant::now();
         while let Some(grant) = self.scheduler.next(now) {
@@ -286,7 +304,7 @@ impl Drop for Wish<'_> {
             return;
         }
         let key = self.stream.key();
-        let mut state = self.governor.state.lock();
+        let mut state = self.governor.state();
         match state.waiting.remove(&self.ticket) {
             Some(_) => state.scheduler.cancel(self.class, self.tenant, self.ticket),
             None => {
@@ -321,7 +339,7 @@ impl Leave {
             return None;
         }
         if class.has_budget() {
-            let mut state = governor.state.lock();
+            let mut state = governor.state();
             let now = Instant::now();
             state.scheduler.begin(class, stream.key(), before, now);
         }
@@ -362,7 +380,7 @@ impl Leave {
     pub(super) fn finish(&mut self) {
         self.over = true;
         if self.class.has_budget() {
-            let mut state = self.governor.state.lock();
+            let mut state = self.governor.state();
             state.scheduler.finished(self.stream.key());
         }
     }
@@ -371,7 +389,7 @@ impl Leave {
 impl Drop for Leave {
     fn drop(&mut self) {
         if !self.over && self.class.has_budget() {
-            let mut state = self.governor.state.lock();
+            let mut state = self.governor.state();
             state.scheduler.ended(self.stream.key());
             state.pump();
             self.governor.show(&mut state);

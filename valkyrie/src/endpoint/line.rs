@@ -1,6 +1,7 @@
 //! One admitted connection: calls and streams on it, in both directions, and how it ends.
 //! Must not outlive its connection: sessions go on, lines don't.
 
+mod allowance;
 mod control;
 mod incoming;
 mod lingering;
@@ -11,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc, watch};
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, watch};
 
 use super::conduct::Conduct;
 use super::governor::Governor;
@@ -22,10 +23,11 @@ use crate::qos::QosPolicy;
 use crate::session::{Drain, Terms};
 use crate::transport::{Connection, Ended};
 use crate::wire::CloseCode;
+use crate::wire::message::Goaway;
 
 use lingering::Lingering;
 
-pub(super) use control::{ControlStream, Order, Side};
+pub(super) use control::{ControlStream, Side};
 
 /// How long a connection that was replaced stays quiet before it is closed: what the peer began
 /// before it knew may be under way.
@@ -48,6 +50,31 @@ impl Heard {
     }
 }
 
+/// The announcement of the end, on its way to the control stream; a newer one takes the place of
+/// one that has not left.
+#[derive(Default)]
+struct Farewell {
+    goaway: Mutex<Option<Goaway>>,
+    said: Notify,
+}
+
+impl Farewell {
+    fn say(&self, goaway: Goaway) {
+        *self.goaway.lock() = Some(goaway);
+        self.said.notify_one();
+    }
+
+    /// Returns what is to be announced, when there is something. Cancel-safe.
+    async fn next(&self) -> Goaway {
+        loop {
+            if let Some(goaway) = self.goaway.lock().take() {
+                return goaway;
+            }
+            self.said.notified().await;
+        }
+    }
+}
+
 /// An admitted connection.
 pub(super) struct Line {
     pub(super) connection: Connection,
@@ -59,9 +86,10 @@ pub(super) struct Line {
     /// Streams that carry notices of each class; those who write one wait for each other.
     pub(super) notices: [AsyncMutex<Option<NoticeStream>>; Class::ALL.len()],
     /// Streams of the peer that carry notices.
-    noticing: watch::Sender<usize>,
-    /// Whether the peer has announced its end.
-    announced: watch::Sender<bool>,
+    noticing: AtomicUsize,
+    /// Tells those who wait for it that no such stream is left, or that the peer has announced its
+    /// end.
+    changed: Notify,
     drain: Mutex<Drain>,
     /// Whether nothing may start because another connection is about to take over.
     held: AtomicBool,
@@ -76,8 +104,8 @@ pub(super) struct Line {
     lingering: Lingering,
     /// Bytes of received call bodies that may still be held.
     budget: Arc<Semaphore>,
-    /// Orders to the control stream; when full the connection is drained already.
-    orders: mpsc::Sender<control::Order>,
+    /// What the control stream is to announce.
+    farewell: Farewell,
     /// How long a peer may take to go elsewhere.
     hello: Duration,
     /// Whether the peer may open duplex streams.
@@ -135,22 +163,21 @@ impl Line {
         heard: Arc<Heard>,
         metrics: Arc<Metrics>,
         limits: &Limits,
-        qos: &QosPolicy,
+        qos: &Arc<QosPolicy>,
         duplex: bool,
-    ) -> (Arc<Self>, mpsc::Receiver<control::Order>) {
-        let (orders, receiver) = mpsc::channel(4);
+    ) -> Arc<Self> {
         let conduct = Conduct::new(connection.clone(), heard.clone(), metrics.clone(), limits);
         let kind = connection.kind();
-        let line = Self {
+        Arc::new(Self {
             connection,
             terms,
             heard,
-            governor: Governor::new(qos, metrics.clone(), kind),
+            governor: Governor::new(qos.clone(), metrics.clone(), kind),
             metrics,
             conduct,
             notices: Default::default(),
-            noticing: watch::Sender::new(0),
-            announced: watch::Sender::new(false),
+            noticing: AtomicUsize::new(0),
+            changed: Notify::new(),
             drain: Mutex::default(),
             held: AtomicBool::new(false),
             open: watch::Sender::new(0),
@@ -158,12 +185,11 @@ impl Line {
             awaited: AtomicUsize::new(0),
             lingering: Lingering::default(),
             budget: Arc::new(Semaphore::new(limits.body_budget)),
-            orders,
+            farewell: Farewell::default(),
             hello: limits.hello,
             duplex,
             streams: (limits.streams as usize, limits.streams_most as usize),
-        };
-        (Arc::new(line), receiver)
+        })
     }
 
     /// Whether a call or stream may start here.
@@ -211,13 +237,27 @@ impl Line {
         self.quiet().await;
         self.end_notices().await;
         // Told of the end, the peer ends its notices too.
-        let _ = self.noticing.subscribe().wait_for(|open| *open == 0).await;
+        self.until(|| self.noticing.load(Ordering::SeqCst) == 0)
+            .await;
+    }
+
+    /// Returns when a state that `changed` tells of has come.
+    async fn until(&self, is_so: impl Fn() -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            if is_so() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Returns when the peer has announced its end, with where it said to go instead.
     pub(super) async fn going(&self) -> Option<String> {
-        // An error would mean that the sender is gone, which `self` holds.
-        let _ = self.announced.subscribe().wait_for(|going| *going).await;
+        self.until(|| self.drain.lock().is_announced()).await;
         self.successor()
     }
 
@@ -270,8 +310,7 @@ impl Line {
     pub(super) async fn drain(&self, within: Duration, successor: &str) {
         let now = Instant::now();
         let goaway = self.drain.lock().begin(within, successor, now);
-        // A full queue means that the peer has been told already.
-        let _ = self.orders.try_send(control::Order::Goaway(goaway));
+        self.farewell.say(goaway);
         let ending = async {
             self.settled().await;
             if !successor.is_empty() {

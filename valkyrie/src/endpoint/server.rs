@@ -73,7 +73,9 @@ pub(super) struct Core {
     identity: IdentityStore,
     handler: Arc<dyn Handler>,
     limits: Limits,
-    qos: QosPolicy,
+    /// Those of peers without a certificate.
+    anonymous: Limits,
+    qos: Arc<QosPolicy>,
     #[cfg(feature = "qlog")]
     qlog: Option<super::Qlog>,
     metrics: Arc<Metrics>,
@@ -94,7 +96,7 @@ impl Server {
             identity,
             handler,
             limits: Limits::default(),
-            qos: QosPolicy::default(),
+            qos: Arc::default(),
             #[cfg(feature = "qlog")]
             qlog: None,
             quic: None,
@@ -251,6 +253,8 @@ impl Core {
                     handshake,
                 } => {
                     let core = self.clone();
+                    // In a box, since what a task has been given stays with it to its end.
+                    let incoming = Box::new(incoming);
                     tokio::spawn(async move {
                         core.shake_quic(incoming, handshake).await;
                         drop(connection);
@@ -273,11 +277,12 @@ impl Core {
     #[cfg(feature = "quic")]
     async fn shake_quic(
         self: Arc<Self>,
-        incoming: quinn::Incoming,
+        incoming: Box<quinn::Incoming>,
         handshake: OwnedSemaphorePermit,
     ) {
-        let shaken = async { self.accept_one(incoming)?.await };
-        let Ok(Ok(connection)) = tokio::time::timeout(self.limits.hello, shaken).await else {
+        let shaken = async { self.accept_one(*incoming)?.await };
+        let shaken = Box::pin(tokio::time::timeout(self.limits.hello, shaken)).await;
+        let Ok(Ok(connection)) = shaken else {
             self.metrics.refused(Refusal::Tls).add(1);
             return;
         };
@@ -307,9 +312,9 @@ impl Core {
     }
 
     /// What a connection that begins now stands on.
-    fn tenure(&self, remote: Remote) -> Tenure {
+    fn tenure(&self, remote: Remote) -> Box<Tenure> {
         let own = self.identity.credentials().map(|own| own.expires_at());
-        Tenure::new(&self.identity, own, remote)
+        Box::new(Tenure::new(&self.identity, own, remote))
     }
 
     /// Closes a connection that must not go on.

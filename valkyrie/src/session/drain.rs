@@ -45,6 +45,11 @@ impl Drain {
         self.theirs = Some(goaway);
     }
 
+    /// Whether the peer has announced its end.
+    pub fn is_announced(&self) -> bool {
+        self.theirs.is_some()
+    }
+
     /// Where the peer said to go instead, if it did.
     pub fn successor(&self) -> Option<&str> {
         let goaway = self.theirs.as_ref()?;

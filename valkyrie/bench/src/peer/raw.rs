@@ -31,12 +31,15 @@ fn socket(address: SocketAddr) -> Result<std::net::UdpSocket> {
     Ok(socket)
 }
 
+/// Streams that a client may have open, about what quinn permits by itself.
+const STREAMS: u32 = 128;
+
 /// Serves until the process ends.
 pub(crate) fn serve(pki: &Path, listen: SocketAddr, service: Arc<Service>) -> Result<SocketAddr> {
     let crypto = QuicServerConfig::try_from(pki::server_tls(pki)?)?;
     let limits = Limits::default();
     let tuning = Tuning {
-        streams: limits.streams,
+        streams: STREAMS,
         unread: CONNECTION_WINDOW,
         ..Tuning::server(&limits)
     };

@@ -7,14 +7,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::DialerBuilder;
 use super::paths::Place;
 use super::race::{Won, race};
 use super::target::{Connector, Target, refusal};
 use crate::endpoint::frames::Flow;
-use crate::endpoint::line::{ControlStream, Heard, Line, Order, Side};
+use crate::endpoint::line::{ControlStream, Heard, Line, Side};
 use crate::endpoint::session::{Handles, Link, Peer, Session, Shared};
 use crate::endpoint::tenure::Tenure;
 use crate::endpoint::{CallError, Code};
@@ -223,8 +223,7 @@ impl Driver {
         let limits = &self.settings.limits;
         let metrics = self.settings.metrics.clone();
         let qos = &self.settings.qos;
-        let (line, orders) =
-            Line::new(connection, welcome.terms, heard, metrics, limits, qos, true);
+        let line = Line::new(connection, welcome.terms, heard, metrics, limits, qos, true);
         let before = shared.up(welcome.id, line.clone());
         if let Err(error) = self.settings.handler.up(session.clone()).await {
             shared.end(CloseCode::Closed, &error.detail);
@@ -234,7 +233,6 @@ impl Driver {
             index,
             line,
             control,
-            orders,
             tenure,
         };
         Ok((carried, before))
@@ -345,8 +343,7 @@ impl Driver {
         let Carried {
             index: _,
             line,
-            control,
-            orders,
+            mut control,
             tenure,
         } = carried;
         let handler = self.settings.handler.clone();
@@ -362,7 +359,7 @@ impl Driver {
                 }
                 doubt.send_replace(health == Health::Suspect);
             };
-            let control = control.serve(&line, &limits, Side::Dialing, orders, health);
+            let control = control.serve(&line, &limits, Side::Dialing, health);
             let incoming = line.serve(handler, || handles.session());
             tokio::select! {
                 ended = control => ended,
@@ -463,7 +460,6 @@ struct Carried {
     index: usize,
     line: Arc<Line>,
     control: ControlStream,
-    orders: mpsc::Receiver<Order>,
     tenure: Tenure,
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
 
 use super::super::frames::{Flow, FrameReader, push};
 use super::{Heard, Line};
@@ -17,12 +16,6 @@ use crate::session::liveness::{Intervals, Liveness};
 use crate::transport::{Ended, RecvHalf, SendHalf, StreamError};
 use crate::wire::message::{Framed, Goaway, Progress};
 use crate::wire::{Caps, Class, CloseCode, Frame, FrameType, WireError};
-
-/// What the control stream is told to do.
-pub(in crate::endpoint) enum Order {
-    /// Announce the end.
-    Goaway(Goaway),
-}
 
 /// Which side a line is on: only the dialing one pings.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -75,11 +68,10 @@ impl ControlStream {
 
     /// Serves the stream until the connection ends; `health` hears of every change.
     pub(in crate::endpoint) async fn serve(
-        mut self,
+        &mut self,
         line: &Line,
         limits: &Limits,
         side: Side,
-        mut orders: mpsc::Receiver<Order>,
         health: impl Fn(Health),
     ) -> Ended {
         self.reader.set_caps(line.terms.caps);
@@ -121,7 +113,7 @@ impl ControlStream {
             let outcome = tokio::select! {
                 ended = line.closed() => return ended,
                 frame = self.reader.next() => self.received(line, frame).await,
-                Some(Order::Goaway(goaway)) = orders.recv() => self.write(&goaway.to_frame()).await,
+                goaway = line.farewell.next() => self.write(&goaway.to_frame()).await,
                 reports = line.governor.reports() => self.report(reports).await,
                 changed = open.changed() => changed.map_err(|_| Flow::Lost),
                 () = tokio::time::sleep_until(pulse.next.into()) => Ok(()),
@@ -174,7 +166,7 @@ impl ControlStream {
             FrameType::Goaway => {
                 let goaway = Goaway::from_frame(frame)?;
                 line.drain.lock().announced(goaway);
-                line.announced.send_replace(true);
+                line.changed.notify_waiters();
                 // Wakes those who wait for a line that may start something.
                 line.open.send_modify(|_| ());
                 Ok(())

@@ -18,6 +18,7 @@ use super::super::governor::{Leave, Numbered, Reporter};
 use super::super::outflow::Outflow;
 use super::super::stream::Returned;
 use super::super::{CallContext, Class, Handler, Method, Rx, Session, Tx};
+use super::allowance::Allowance;
 use super::lingering::{Answer, SWEEP};
 use super::{Line, Open};
 use crate::error::{CallError, Code};
@@ -43,30 +44,24 @@ impl Line {
     ) {
         let _ended = Ended(self);
         let mut tasks = tokio::task::JoinSet::new();
-        let (mut announced, mut leaving) = (self.announced.subscribe(), false);
-        let going = async move { drop(announced.wait_for(|going| *going).await) };
+        let mut leaving = false;
+        let going = self.going();
         let sweep = tokio::time::sleep(SWEEP);
         tokio::pin!(going, sweep);
         let mut sweeping = false;
-        let (mut streams, most) = self.streams;
+        let mut allowance = Allowance::new(self.streams, Instant::now());
         let mut at_once = 0;
         loop {
             // Those that have ended are counted out here and not when they end, since that would
             // wake this task once more for each.
             while tasks.try_join_next().is_some() {}
             self.lingering.pass();
-            // Every permitted stream costs memory, so a peer gets more when it uses what it has.
-            // One without a certificate stays with what it was given.
-            if self.duplex && streams < most && tasks.len() > streams / 2 {
-                streams = most.min(streams * 2);
-                let admitted = u32::try_from(streams).unwrap_or(u32::MAX);
-                self.connection.admit(admitted);
-            }
+            let streams = allowance.streams();
             let accepted = tokio::select! {
                 biased;
                 accepted = self.connection.accept(), if tasks.len() < streams => Some(accepted),
                 Some(_) = tasks.join_next(), if tasks.len() >= streams => None,
-                () = &mut going, if !leaving => {
+                _ = &mut going, if !leaving => {
                     leaving = true;
                     let line = self.clone();
                     tasks.spawn(async move { line.end_notices().await });
@@ -98,6 +93,13 @@ impl Line {
             let serving = Box::pin(incoming.serve(send, recv));
             if let Some(serving) = begun(serving).await {
                 tasks.spawn(serving);
+            }
+            // One without a certificate stays with what it was given.
+            let round_trip = || self.connection.round_trip();
+            if self.duplex
+                && let Some(more) = allowance.begun(tasks.len(), Instant::now(), round_trip)
+            {
+                self.connection.admit(more);
             }
             at_once = (at_once + 1) % AT_ONCE;
             if at_once == 0 {

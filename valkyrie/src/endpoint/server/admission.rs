@@ -4,16 +4,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::frames::Flow;
-use super::super::line::{ControlStream, Heard, Line, Order, Side};
+use super::super::line::{ControlStream, Heard, Line, Side};
 use super::super::session::{Handles, Link, Peer, Session, Shared};
 use super::super::tenure::{Over, Tenure};
 use super::super::{CallError, Code, Limits, SessionId};
 use super::Core;
 use crate::metrics::Refusal;
-use crate::session::handshake::{Asked, anonymous};
+use crate::session::handshake::Asked;
 use crate::session::{HandshakeError, Health, Secret, ServerHandshake, Ticket};
 use crate::transport::{Connection, Ended, Remote};
 use crate::wire::{Caps, CloseCode};
@@ -26,7 +26,6 @@ struct Carried {
     handles: Handles,
     line: Arc<Line>,
     control: ControlStream,
-    orders: mpsc::Receiver<Order>,
 }
 
 impl Core {
@@ -34,7 +33,7 @@ impl Core {
     pub(super) async fn carry(
         self: Arc<Self>,
         connection: Connection,
-        tenure: Tenure,
+        tenure: Box<Tenure>,
         permit: OwnedSemaphorePermit,
     ) {
         if let Err(over) = tenure.check() {
@@ -43,11 +42,13 @@ impl Core {
         }
         let remote = &tenure.remote;
         let limits = match remote.id {
-            Some(_) => self.limits.clone(),
-            None => anonymous(&self.limits),
+            Some(_) => &self.limits,
+            None => &self.anonymous,
         };
         self.metrics.handshakes.add(1);
-        let admitted = tokio::time::timeout(limits.hello, self.admit(&connection, remote, &limits));
+        // In a box of its own, so that a connection that is held does not keep the room for it.
+        let admitting = Box::pin(self.admit(&connection, remote, limits));
+        let admitted = tokio::time::timeout(limits.hello, admitting);
         let admitted = admitted.await.unwrap_or_else(|_| {
             self.metrics.refused(Refusal::Slow).add(1);
             connection.close(CloseCode::Refused, "no handshake in time");
@@ -57,7 +58,7 @@ impl Core {
         if let Some(carried) = admitted {
             self.metrics.connections.add(1);
             self.metrics.won(connection.kind()).add(1);
-            self.serve(carried, &tenure, &limits).await;
+            self.serve(carried, &tenure, limits).await;
             self.metrics.disconnections.add(1);
         }
     }
@@ -68,7 +69,7 @@ impl Core {
         connection: &Connection,
         remote: &Remote,
         limits: &Limits,
-    ) -> Option<Carried> {
+    ) -> Option<Box<Carried>> {
         let heard = Arc::new(Heard::new());
         let handshake = ServerHandshake::new(limits, Instant::now());
         let caps = Caps {
@@ -119,7 +120,7 @@ impl Core {
         asked: Asked,
         mut control: ControlStream,
         heard: Arc<Heard>,
-    ) -> Option<Carried> {
+    ) -> Option<Box<Carried>> {
         let peer = remote.id.clone().map_or(Peer::Anonymous, Peer::Spiffe);
         let named = peer != Peer::Anonymous;
         let fresh = Ticket {
@@ -155,7 +156,7 @@ impl Core {
             self.over(id, &shared).await;
         }
         let (id, shared) = (attached.ticket.id, attached.value);
-        let (line, orders) = Line::new(
+        let line = Line::new(
             connection.clone(),
             asked.terms,
             heard,
@@ -195,15 +196,14 @@ impl Core {
             self.left(id, connection, &shared, &line, named).await;
             return None;
         }
-        Some(Carried {
+        Some(Box::new(Carried {
             id,
             connection,
             shared,
             handles,
             line,
             control,
-            orders,
-        })
+        }))
     }
 
     async fn refuse(
@@ -212,7 +212,7 @@ impl Core {
         mut control: ControlStream,
         reason: Refusal,
         error: &CallError,
-    ) -> Option<Carried> {
+    ) -> Option<Box<Carried>> {
         self.metrics.refused(reason).add(1);
         if control.send(ServerHandshake::refuse(error)).await.is_ok() {
             control.end().await;
@@ -221,7 +221,7 @@ impl Core {
         None
     }
 
-    async fn serve(self: &Arc<Self>, carried: Carried, tenure: &Tenure, limits: &Limits) {
+    async fn serve(self: &Arc<Self>, mut carried: Box<Carried>, tenure: &Tenure, limits: &Limits) {
         let Carried {
             id,
             connection,
@@ -229,22 +229,22 @@ impl Core {
             handles,
             line,
             control,
-            orders,
-        } = carried;
+        } = &mut *carried;
+        let (line, shared) = (&*line, &*shared);
         let health = |health| match health {
-            Health::Alive => shared.set(&line, Link::Up),
-            Health::Suspect => shared.set(&line, Link::Suspect),
+            Health::Alive => shared.set(line, Link::Up),
+            Health::Suspect => shared.set(line, Link::Suspect),
             Health::Dead => {}
         };
         let mut denied = false;
         let ended = {
-            let control = control.serve(&line, limits, Side::Accepting, orders, health);
+            let control = control.serve(line, limits, Side::Accepting, health);
             let incoming = line.serve(self.handler.clone(), || handles.session());
             tokio::pin!(control);
             tokio::select! {
                 ended = &mut control => ended,
                 () = incoming => line.closed().await,
-                over = bounded(&line, tenure, limits) => {
+                over = bounded(line, tenure, limits) => {
                     denied = matches!(over, Over::Denied(_));
                     self.put_out(&line.connection, over);
                     line.closed().await
@@ -261,7 +261,7 @@ impl Core {
             }
         );
         let closed = denied || by_peer || shared.is_down();
-        self.left(id, connection, &shared, &line, named && !closed)
+        self.left(*id, *connection, shared, line, named && !closed)
             .await;
     }
 
@@ -293,7 +293,8 @@ impl Core {
 async fn bounded(line: &Arc<Line>, tenure: &Tenure, limits: &Limits) -> Over {
     let notice = async {
         let left = tenure.notice().await;
-        line.drain(left, "").await;
+        // In a box of its own, since most connections never come to it.
+        Box::pin(line.drain(left, "")).await;
         // Nothing is open, and nothing new will be: the peer can come back at once.
     };
     let grace = async {

@@ -21,13 +21,14 @@ use crate::identity::IdentityStore;
 use crate::identity::ResetSecret;
 use crate::qos::QosPolicy;
 use crate::session::Sessions;
+use crate::session::handshake::anonymous;
 
 /// What a server is made of.
 pub struct ServerBuilder {
     pub(super) identity: IdentityStore,
     pub(super) handler: Arc<dyn Handler>,
     pub(super) limits: Limits,
-    pub(super) qos: QosPolicy,
+    pub(super) qos: Arc<QosPolicy>,
     #[cfg(feature = "qlog")]
     pub(super) qlog: Option<crate::endpoint::Qlog>,
     pub(super) quic: Option<SocketAddr>,
@@ -56,7 +57,7 @@ impl ServerBuilder {
     /// Shares what is sent on each connection in another way than the default one.
     #[must_use]
     pub fn qos(mut self, qos: QosPolicy) -> Self {
-        self.qos = qos;
+        self.qos = Arc::new(qos);
         self
     }
 
@@ -113,6 +114,7 @@ impl ServerBuilder {
             identity: self.identity.clone(),
             handler: self.handler.clone(),
             limits: limits.clone(),
+            anonymous: anonymous(limits),
             qos: self.qos.clone(),
             #[cfg(feature = "qlog")]
             qlog: self.qlog.clone(),

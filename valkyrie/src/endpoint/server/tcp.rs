@@ -73,7 +73,9 @@ impl Core {
         handshake: OwnedSemaphorePermit,
     ) {
         let hello = self.limits.hello;
-        let accepted = tokio::time::timeout(hello, acceptor.accept(socket)).await;
+        // In boxes of their own, so that a connection that is held does not keep the room for it.
+        let accepting = Box::pin(acceptor.accept(socket));
+        let accepted = tokio::time::timeout(hello, accepting).await;
         let Ok(Ok((connection, remote))) = accepted else {
             self.metrics.refused(Refusal::Tls).add(1);
             return;
@@ -83,7 +85,7 @@ impl Core {
             self.put_out(&Connection::Mux(connection), over);
             return;
         }
-        let sorting = acceptor.sort(connection.clone(), tenure.remote.id.as_ref());
+        let sorting = Box::pin(acceptor.sort(connection.clone(), tenure.remote.id.as_ref()));
         match tokio::time::timeout(hello, sorting).await {
             Ok(Ok(Sorted::New(connection))) => {
                 let connection = Connection::Mux(connection);

@@ -1,6 +1,7 @@
 //! A stream of notices that the peer opened: each goes to the handler, one after the other.
 //! Must not read the next one before the handler has returned: what waits, the peer holds.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::super::super::current;
@@ -21,13 +22,15 @@ struct Noticing<'a>(&'a Line);
 
 impl Drop for Noticing<'_> {
     fn drop(&mut self) {
-        self.0.noticing.send_modify(|open| *open -= 1);
+        if self.0.noticing.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.changed.notify_waiters();
+        }
     }
 }
 
 impl Incoming {
     pub(super) async fn notices(&self, first: Frame, mut send: Outflow, mut reader: FrameReader) {
-        self.line.noticing.send_modify(|open| *open += 1);
+        self.line.noticing.fetch_add(1, Ordering::SeqCst);
         let _noticing = Noticing(&self.line);
         match self.take_notices(first, &mut reader).await {
             Ok(()) => drop(send.finish()),
