@@ -198,6 +198,17 @@ impl Connection {
         }
     }
 
+    /// An authenticated peer may open this many streams from now on.
+    pub(crate) fn widen(&self, streams: u32) {
+        match self {
+            #[cfg(feature = "quic")]
+            Connection::Quic(quic) => quic.set_max_concurrent_bi_streams(streams.into()),
+            #[cfg(feature = "tcp")]
+            Connection::Mux(mux) => mux.widen(streams),
+            Connection::Memory(memory) => memory.admit(streams),
+        }
+    }
+
     pub(crate) fn close(&self, code: CloseCode, reason: &str) {
         match self {
             #[cfg(feature = "quic")]

@@ -82,7 +82,7 @@ impl MuxConnection {
         join: Option<Ticket>,
         further: Option<Box<dyn Further>>,
     ) -> Self {
-        let windows = admitted(limits.streams);
+        let windows = Windows::whole(limits.streams);
         let group = Group::new(Side::Dialing, None);
         group.carry(windows, join, wire);
         Self::new(kind, group, further)
@@ -133,22 +133,11 @@ impl MuxConnection {
     }
 
     /// Joins this connection to the older one of the same peer that gave the ticket.
-    pub(crate) fn join(
-        self,
-        doors: &Doors,
-        ticket: Ticket,
-        peer: &SpiffeId,
-        streams: u32,
-    ) -> Option<Joined> {
+    pub(crate) fn join(self, doors: &Doors, ticket: Ticket, peer: &SpiffeId) -> Option<Joined> {
         let older = doors.find(ticket, peer);
         let older = older.filter(|older| older.adopt(self.group()));
-        match &older {
-            Some(older) => {
-                if let Some(link) = older.data() {
-                    link.with(|machine| machine.widen(admitted(streams)));
-                }
-            }
-            None => self.close(CloseCode::Refused, "no such connection to join"),
+        if older.is_none() {
+            self.close(CloseCode::Refused, "no such connection to join");
         }
         older.map(Joined)
     }
@@ -202,10 +191,13 @@ impl MuxConnection {
 
     /// The peer is authenticated: it may use whole windows, and join a link for bulk.
     pub(crate) fn admit(&self, streams: u32) {
-        if let Some(link) = self.group().main() {
-            link.with(|machine| machine.widen(admitted(streams)));
-        }
+        self.group().widen(streams);
         self.group().show_door();
+    }
+
+    /// The peer may open more streams, on each link.
+    pub(crate) fn widen(&self, streams: u32) {
+        self.group().widen(streams);
     }
 
     pub(crate) fn close(&self, code: CloseCode, reason: &str) {
@@ -245,11 +237,14 @@ impl Joined {
     }
 }
 
-fn admitted(streams: u32) -> Windows {
-    Windows {
-        stream: STREAM_WINDOW,
-        connection: CONNECTION_WINDOW,
-        streams: streams.into(),
+impl Windows {
+    /// What an authenticated peer may use.
+    fn whole(streams: u32) -> Self {
+        Self {
+            stream: STREAM_WINDOW,
+            connection: CONNECTION_WINDOW,
+            streams: streams.into(),
+        }
     }
 }
 

@@ -236,7 +236,7 @@ impl Acceptor {
     ) -> Result<Sorted, Ended> {
         match (connection.first().await, peer) {
             (First::Join(ticket), Some(peer)) => {
-                let joined = connection.join(&self.doors, ticket, peer, self.limits.streams);
+                let joined = connection.join(&self.doors, ticket, peer);
                 let refused = || Ended::Broken("there is no such connection to join".to_owned());
                 joined.map(Sorted::Joined).ok_or_else(refused)
             }

@@ -99,7 +99,7 @@ impl Line {
             if self.duplex
                 && let Some(more) = allowance.begun(tasks.len(), Instant::now(), round_trip)
             {
-                self.connection.admit(more);
+                self.connection.widen(more);
             }
             at_once = (at_once + 1) % AT_ONCE;
             if at_once == 0 {

@@ -2,6 +2,7 @@
 //! Must not outlive any of its links: when one breaks, the connection is over.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -38,6 +39,8 @@ pub(crate) struct Group {
     /// A link for each stream that waits to be accepted; as many as the links allow streams.
     arrivals: Mutex<VecDeque<Arc<Link>>>,
     arrived: Notify,
+    /// Streams that the peer may have open on each link, once it is known.
+    streams: AtomicU32,
     first: watch::Sender<First>,
     /// The ticket that the peer gave for further links.
     door: Mutex<Option<Ticket>>,
@@ -53,6 +56,7 @@ impl Group {
             links: Mutex::default(),
             arrivals: Mutex::default(),
             arrived: Notify::new(),
+            streams: AtomicU32::new(0),
             first: watch::Sender::new(First::Nothing),
             door: Mutex::default(),
             listed,
@@ -98,6 +102,10 @@ impl Group {
             link.moves_to(self);
             links.push(link.clone());
         }
+        let streams = self.streams.load(Ordering::SeqCst);
+        if streams > 0 {
+            link.with(|machine| machine.widen(Windows::whole(streams)));
+        }
         // Either side of the move may have ended meanwhile, and told only the old place.
         if link.is_over() {
             self.end(Ended::Broken("its data link broke".to_owned()));
@@ -111,6 +119,17 @@ impl Group {
             link.with(Machine::joined);
         }
         true
+    }
+
+    /// The peer is known: each link, also one that joins later, lets it open so many streams.
+    pub(super) fn widen(&self, streams: u32) {
+        // Before the links are looked at: one that joins in this moment looks here after that.
+        let before = self.streams.fetch_max(streams, Ordering::SeqCst);
+        let links = self.links.lock().clone();
+        for link in links {
+            let streams = before.max(streams);
+            link.with(|machine| machine.widen(Windows::whole(streams)));
+        }
     }
 
     /// Lists this connection as one that its peer may join, and tells the peer how.

@@ -43,7 +43,7 @@ impl Further for Second {
         let First::Join(shown) = accepted.first().await else {
             panic!("it begins with its ticket");
         };
-        let joined = accepted.join(&self.doors, shown, &self.peer, limits.streams);
+        let joined = accepted.join(&self.doors, shown, &self.peer);
         self.joined.lock().extend(joined);
         match dialed.first().await {
             First::Joined => Ok(dialed),
@@ -221,7 +221,7 @@ async fn bytes_that_break_the_protocol_end_the_connection_with_its_code() {
     assert!(protocol, "{ended}");
     let mut said = Vec::new();
     near.read_to_end(&mut said).await.unwrap();
-    let mut machine = machine::Machine::new(Side::Dialing, admitted(1));
+    let mut machine = machine::Machine::new(Side::Dialing, Windows::whole(1));
     machine.receive(&said).unwrap();
     let told = machine.events().pop();
     assert!(
