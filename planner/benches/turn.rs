@@ -175,13 +175,21 @@ fn turns(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The turn that starts every job of a matrix.
+/// The turn that starts every job of the run's matrices.
 fn start(criterion: &mut Criterion) {
-    let mut running = Running::new(matrices(1, 256));
-    running.run.status = None;
-    criterion.bench_function("start/256", |bencher| {
-        bencher.iter(|| black_box(running.plan()));
-    });
+    let mut group = criterion.benchmark_group("start");
+    for (jobs, size) in [(1, 256), (4, 250)] {
+        let mut running = Running::new(matrices(jobs, size));
+        running.run.status = None;
+        let count = jobs * usize::try_from(size).expect("it is small");
+        let places = running.plan().steps.len();
+        assert!(places >= count, "all {count} jobs start, not {places}");
+        group.throughput(Throughput::Elements(count as u64));
+        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+            bencher.iter(|| black_box(running.plan()));
+        });
+    }
+    group.finish();
 }
 
 criterion_group!(benches, turns, start);

@@ -17,7 +17,9 @@ pub use frame::{Binding, Bound, Frame, FrameKind};
 pub use scope::{JobTable, Scope, ScopeJob, ScopeStep};
 pub use template::{MAX_EXPRESSION_LEN, MAX_EXPRESSIONS, MAX_VALUE_LEN, Mistake, Template};
 pub use types::Type;
-pub use values::{Evaluator, JobValues, MatrixValues, Source, Status, StepValues, Values};
+pub use values::{
+    Base, Evaluator, JobValues, MatrixValues, RunValues, Source, Status, StepValues, Values,
+};
 
 pub(crate) use template::Uses;
 

@@ -2,7 +2,7 @@
 //! Must not guess: what depends on a run stays as it is written.
 
 use crds::{NamedValue, ParamValue};
-use planner::expression::{Evaluator, Scope, Template, Type, Values};
+use planner::expression::{Base, Evaluator, RunValues, Scope, Template, Type, Values};
 
 /// What is known before a run.
 #[derive(Clone, Copy, Debug)]
@@ -35,13 +35,16 @@ impl Known<'_> {
         };
         // Names of jobs are unknown to this scope, so what needs them is no template here.
         let template = Template::parse(text, &scope).ok()?;
-        let values = Values {
+        let base = Base::new(&RunValues {
             params: self.params,
-            matrix: self.matrix,
             pipeline: self.pipeline,
+            ..RunValues::default()
+        });
+        let values = Values {
+            matrix: self.matrix,
             ..Values::default()
         };
-        template.evaluate(&Evaluator::new(&values)).ok()
+        template.evaluate(&Evaluator::new(&base, &values)).ok()
     }
 }
 

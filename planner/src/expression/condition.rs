@@ -38,7 +38,7 @@ impl Condition {
     }
 
     /// Whether it holds.
-    pub fn evaluate(&self, evaluator: &Evaluator) -> Result<bool, String> {
+    pub fn evaluate(&self, evaluator: &Evaluator<'_>) -> Result<bool, String> {
         match self.expression.evaluate(evaluator)? {
             Value::Bool(truth) => Ok(truth),
             other => Err(self.expression.explain(&format!(
@@ -75,7 +75,7 @@ impl Items {
     }
 
     /// The values.
-    pub fn evaluate(&self, evaluator: &Evaluator) -> Result<Vec<ParamValue>, String> {
+    pub fn evaluate(&self, evaluator: &Evaluator<'_>) -> Result<Vec<ParamValue>, String> {
         let explain = |message: &str| self.expression.explain(message);
         let value = match self.expression.evaluate(evaluator)? {
             Value::String(text) => {

@@ -85,12 +85,12 @@ impl Frame {
     }
 
     /// The names and values, each evaluated where it was given.
-    pub(super) fn values(&self, evaluator: &Evaluator) -> Vec<(String, Result<Value, String>)> {
+    pub(super) fn values(&self, evaluator: &Evaluator<'_>) -> Vec<(String, Result<Value, String>)> {
         let value = |binding: &Binding| (binding.name.clone(), self.value(binding, evaluator));
         self.bindings.iter().map(value).collect()
     }
 
-    fn value(&self, binding: &Binding, evaluator: &Evaluator) -> Result<Value, String> {
+    fn value(&self, binding: &Binding, evaluator: &Evaluator<'_>) -> Result<Value, String> {
         let Binding {
             name,
             declared,
@@ -115,7 +115,7 @@ impl Frame {
 fn typed(
     declared: ParamType,
     template: &Template,
-    evaluator: &Evaluator,
+    evaluator: &Evaluator<'_>,
 ) -> Result<ParamValue, String> {
     let Some(expression) = template.single().filter(|_| declared != ParamType::String) else {
         return template.evaluate(evaluator).map(ParamValue::String);

@@ -158,7 +158,7 @@ impl Template {
     /// The value with every expression replaced that is known to the planner.
     pub(crate) fn evaluate_for_agent(
         &self,
-        evaluator: &Evaluator,
+        evaluator: &Evaluator<'_>,
     ) -> Result<Vec<AgentPart>, String> {
         let part = |part: &Part| match part {
             Part::Text(fixed) => Ok(AgentPart::Text(fixed.clone())),
@@ -180,7 +180,7 @@ impl Template {
     }
 
     /// The value, with every expression replaced by its result.
-    pub fn evaluate(&self, evaluator: &Evaluator) -> Result<String, String> {
+    pub fn evaluate(&self, evaluator: &Evaluator<'_>) -> Result<String, String> {
         let mut text = String::new();
         for part in &self.parts {
             match part {
@@ -283,7 +283,7 @@ impl Expression {
         })
     }
 
-    pub(super) fn evaluate(&self, evaluator: &Evaluator) -> Result<Value, String> {
+    pub(super) fn evaluate(&self, evaluator: &Evaluator<'_>) -> Result<Value, String> {
         let result = match &self.frame {
             None => evaluator.execute(&self.program),
             Some((frame, reads)) => evaluator.execute_in(frame, reads, &self.program)?,
@@ -291,7 +291,7 @@ impl Expression {
         result.map_err(|error| self.explain(&in_words(&error, &self.source)))
     }
 
-    fn text(&self, evaluator: &Evaluator) -> Result<String, String> {
+    fn text(&self, evaluator: &Evaluator<'_>) -> Result<String, String> {
         let value = self.evaluate(evaluator)?;
         as_text(value).map_err(|error| self.explain(&error))
     }

@@ -59,7 +59,7 @@ fn items(text: &str) -> Result<Vec<ParamValue>, String> {
     with_values(|evaluator| items.evaluate(evaluator))
 }
 
-fn with_values<T>(evaluate: impl FnOnce(&Evaluator) -> T) -> T {
+fn with_values<T>(evaluate: impl FnOnce(&Evaluator<'_>) -> T) -> T {
     let axis = [NamedValue {
         name: "os".to_owned(),
         value: ParamValue::String("plan9".to_owned()),
@@ -78,11 +78,18 @@ fn with_values<T>(evaluate: impl FnOnce(&Evaluator) -> T) -> T {
             value: ParamValue::Boolean(true),
         },
     ];
-    let values = Values {
+    let base = Base::new(&RunValues {
         params: &params,
         run: "build-7",
         namespace: "team",
         pipeline: "build",
+        source: Source {
+            branch: "main",
+            pull_request: 7,
+            ..Source::default()
+        },
+    });
+    let values = Values {
         jobs: vec![
             JobValues {
                 name: "build",
@@ -111,18 +118,13 @@ fn with_values<T>(evaluate: impl FnOnce(&Evaluator) -> T) -> T {
             name: "s",
             outputs: vec![("digest", "abc")],
         }],
-        source: Source {
-            branch: "main",
-            pull_request: 7,
-            ..Source::default()
-        },
         status: Status {
             failure: true,
             ..Status::default()
         },
         ..Values::default()
     };
-    evaluate(&Evaluator::new(&values))
+    evaluate(&Evaluator::new(&base, &values))
 }
 
 fn mistakes(value: &str) -> Vec<String> {
@@ -471,15 +473,15 @@ fn nothing_in_a_value_is_ever_evaluated() {
             name: "title".to_owned(),
             value: ParamValue::String(trick.to_owned()),
         }];
-        let values = Values {
+        let base = Base::new(&RunValues {
             params: &params,
             source: Source {
                 branch: trick,
                 ..Source::default()
             },
-            ..Values::default()
-        };
-        let value = template.evaluate(&Evaluator::new(&values));
+            ..RunValues::default()
+        });
+        let value = template.evaluate(&Evaluator::new(&base, &Values::default()));
         assert_eq!(value, Ok(format!("<{trick}|{trick}>")));
     }
 }

@@ -1,7 +1,7 @@
 //! The values behind the names of an expression.
 //! Must not check names: that is done when a template is compiled.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
@@ -15,13 +15,11 @@ use super::{files, json};
 /// Built once: it is the same for all expressions and costs more than most of them.
 static STDLIB: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
-/// Everything that an expression can read.
+/// What all expressions of a run can read.
 #[derive(Clone, Debug, Default)]
-pub struct Values<'a> {
+pub struct RunValues<'a> {
     /// `params.NAME`.
     pub params: &'a [NamedValue<ParamValue>],
-    /// `matrix.AXIS`.
-    pub matrix: &'a [NamedValue<ParamValue>],
     /// `source.branch` and so on.
     pub source: Source<'a>,
     /// `run.name`.
@@ -30,6 +28,13 @@ pub struct Values<'a> {
     pub namespace: &'a str,
     /// `pipeline.name`.
     pub pipeline: &'a str,
+}
+
+/// What the expressions of one job can read besides.
+#[derive(Clone, Debug, Default)]
+pub struct Values<'a> {
+    /// `matrix.AXIS`.
+    pub matrix: &'a [NamedValue<ParamValue>],
     /// `jobs.NAME.result` and `jobs.NAME.outputs.OUTPUT`.
     pub jobs: Vec<JobValues<'a>>,
     /// `steps.NAME.outputs.OUTPUT`.
@@ -95,9 +100,65 @@ pub struct StepValues<'a> {
     pub outputs: Vec<(&'a str, &'a str)>,
 }
 
+/// What all expressions of a run read, prepared once for all of its jobs: that costs more than most
+/// expressions do.
+pub struct Base {
+    values: [(&'static str, Value); 4],
+    /// One for each way in which it can have gone so far, made when it is needed: functions can be
+    /// added to the outermost scope only.
+    scopes: [OnceCell<Context<'static, 'static>>; 8],
+}
+
+impl Base {
+    /// Prepares the values.
+    pub fn new(values: &RunValues<'_>) -> Self {
+        let Source {
+            branch,
+            tag,
+            commit,
+            pull_request,
+        } = values.source;
+        let source = [
+            ("branch", branch.into()),
+            ("tag", tag.into()),
+            ("commit", commit.into()),
+            ("pullRequest", Value::Int(pull_request)),
+        ];
+        let run = [
+            ("name", values.run.into()),
+            ("namespace", values.namespace.into()),
+        ];
+        let values = [
+            ("params", named(values.params)),
+            ("source", map(source)),
+            ("run", map(run)),
+            ("pipeline", map([("name", values.pipeline.into())])),
+        ];
+        let scopes = Default::default();
+        Self { values, scopes }
+    }
+
+    fn scope(&self, status: Status) -> &Context<'static, 'static> {
+        let Status {
+            success,
+            failure,
+            cancelled,
+        } = status;
+        let bits = [success, failure, cancelled].map(usize::from);
+        self.scopes[bits[0] | bits[1] << 1 | bits[2] << 2].get_or_init(|| {
+            let mut context = Context::with_env(Arc::clone(&STDLIB));
+            for (name, value) in &self.values {
+                context.add_variable_from_value(*name, value.clone());
+            }
+            add_functions(&mut context, status);
+            context
+        })
+    }
+}
+
 /// Evaluates templates with one set of values.
-pub struct Evaluator {
-    context: Context<'static, 'static>,
+pub struct Evaluator<'b> {
+    context: Context<'b, 'static>,
     /// The values of each frame that was needed, by its address: each is evaluated once.
     frames: RefCell<HashMap<*const Frame, Rc<FrameValues>>>,
 }
@@ -111,31 +172,11 @@ struct FrameValues {
     map: Value,
 }
 
-impl Evaluator {
-    /// Prepares the values.
-    pub fn new(values: &Values<'_>) -> Self {
-        let mut context = Context::with_env(Arc::clone(&STDLIB));
-        context.add_variable_from_value("params", named(values.params));
+impl<'b> Evaluator<'b> {
+    /// Prepares the values of a job.
+    pub fn new(base: &'b Base, values: &Values<'_>) -> Self {
+        let mut context = base.scope(values.status).new_inner_scope();
         context.add_variable_from_value("matrix", named(values.matrix));
-        let Source {
-            branch,
-            tag,
-            commit,
-            pull_request,
-        } = values.source;
-        let source = [
-            ("branch", branch.into()),
-            ("tag", tag.into()),
-            ("commit", commit.into()),
-            ("pullRequest", Value::Int(pull_request)),
-        ];
-        context.add_variable_from_value("source", map(source));
-        let run = [
-            ("name", values.run.into()),
-            ("namespace", values.namespace.into()),
-        ];
-        context.add_variable_from_value("run", map(run));
-        context.add_variable_from_value("pipeline", map([("name", values.pipeline.into())]));
         let jobs = values.jobs.iter().map(|job| (job.name, job_value(job)));
         context.add_variable_from_value("jobs", map(jobs));
         let steps = values
@@ -143,7 +184,6 @@ impl Evaluator {
             .iter()
             .map(|step| (step.name, map([("outputs", texts(&step.outputs))])));
         context.add_variable_from_value("steps", map(steps));
-        add_functions(&mut context, values.status);
         let frames = RefCell::default();
         Self { context, frames }
     }

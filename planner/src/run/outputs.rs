@@ -75,12 +75,12 @@ fn bounded(turn: &Turn<'_>, outputs: Vec<NamedValue>) -> Result<Vec<NamedValue>,
     Ok(outputs)
 }
 
-fn evaluator(
-    turn: &Turn<'_>,
+fn evaluator<'t>(
+    turn: &'t Turn<'_>,
     pipeline: &ValidPipeline,
     job: usize,
     written: &[Written],
-) -> Evaluator {
+) -> Evaluator<'t> {
     let none = Uses::default();
     let steps = written.iter().map(|written| StepValues {
         name: &written.step,
@@ -102,10 +102,10 @@ fn evaluator(
 
 /// What the steps have: a script what it wrote, a template what its outputs make of that. An output
 /// of a template that can't be made, as of a step that was skipped, is not there.
-fn written(
+fn written<'t>(
     tree: &[StepNode],
     reported: &[StepOutput],
-    evaluator: &impl Fn(&[Written]) -> Evaluator,
+    evaluator: &impl Fn(&[Written]) -> Evaluator<'t>,
 ) -> Vec<Written> {
     let of_node = |node: &StepNode| match node {
         StepNode::Script { name, step } => {

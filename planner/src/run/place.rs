@@ -124,7 +124,7 @@ struct JobTexts<'t> {
     pipeline: &'t ValidPipeline,
     entry: usize,
     uses: Option<&'t Uses>,
-    evaluator: Option<Evaluator>,
+    evaluator: Option<Evaluator<'t>>,
 }
 
 fn values<'t>(turn: &'t Turn<'_>, pipeline: &'t ValidPipeline, entry: usize) -> JobTexts<'t> {
@@ -140,9 +140,9 @@ fn values<'t>(turn: &'t Turn<'_>, pipeline: &'t ValidPipeline, entry: usize) -> 
     texts
 }
 
-impl JobTexts<'_> {
+impl<'t> JobTexts<'t> {
     /// An evaluator for the time after steps that ended like this.
-    fn after(&self, uses: &Uses, status: Status) -> Evaluator {
+    fn after(&self, uses: &Uses, status: Status) -> Evaluator<'t> {
         self.turn.evaluator(
             self.pipeline,
             Inputs {

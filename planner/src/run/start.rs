@@ -32,7 +32,7 @@ pub(super) fn resolve(turn: &mut Turn<'_>) -> Resolved {
     let mut is_new = false;
     if turn.status.pipeline.is_none() {
         match snapshot(turn) {
-            Ok(snapshot) => turn.status.pipeline = Some(snapshot),
+            Ok(snapshot) => turn.take_snapshot(snapshot),
             Err(resolved) => return resolved,
         }
         turn.status.logs = turn.observed.logs.clone();

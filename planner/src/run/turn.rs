@@ -1,11 +1,11 @@
 //! The state of one call of `plan`: what is known, and what has been decided so far.
 //! Must not decide anything itself.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use crds::{EnvVar, JobStatus, NamedValue, ParamValue, PipelineRunStatus};
+use crds::{EnvVar, JobStatus, NamedValue, ParamValue, PipelineRunStatus, ResolvedPipeline};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -14,7 +14,7 @@ use super::layout::Layout;
 use super::observed::{AgentFact, JobKey, Observed, PlaceFact, PlacePhase, PoolFact, Settings};
 use super::plan::{Action, Event, EventType, OfferSpec, Plan};
 use crate::expression::{
-    Evaluator, JobValues, MatrixValues, Source, Status, StepValues, Uses, Values,
+    Base, Evaluator, JobValues, MatrixValues, RunValues, Source, Status, StepValues, Uses, Values,
 };
 use crate::validate::{ValidJob, ValidPipeline};
 
@@ -34,6 +34,8 @@ pub(super) struct Turn<'a> {
     pub(super) outputs_size: Cell<Option<usize>>,
     /// Which entries of the status belong to which job.
     pub(super) layout: Layout,
+    /// What all expressions of the run read; made when the first is evaluated.
+    base: OnceCell<Base>,
     places: HashMap<(&'a str, u32), &'a PlaceFact>,
     agents: HashMap<(&'a str, u32, u64), &'a AgentFact>,
     wake: Option<Timestamp>,
@@ -59,6 +61,7 @@ impl<'a> Turn<'a> {
             offers: BTreeMap::new(),
             outputs_size: Cell::new(None),
             layout: Layout::default(),
+            base: OnceCell::new(),
             places: places.collect(),
             agents: agents.collect(),
             wake: None,
@@ -169,8 +172,27 @@ impl<'a> Turn<'a> {
         self.observed.pools.iter().find(|pool| pool.name == name)
     }
 
+    /// Takes the snapshot of a pipeline: from now on expressions read its params.
+    pub(super) fn take_snapshot(&mut self, snapshot: ResolvedPipeline) {
+        self.status.pipeline = Some(snapshot);
+        self.base = OnceCell::new();
+    }
+
+    fn base(&self) -> &Base {
+        self.base.get_or_init(|| {
+            let snapshot = self.status.pipeline.as_ref();
+            Base::new(&RunValues {
+                params: snapshot.map_or(&[][..], |snapshot| &snapshot.params),
+                source: self.source(),
+                run: self.run_name(),
+                namespace: self.namespace(),
+                pipeline: snapshot.map_or("", |snapshot| &snapshot.name),
+            })
+        })
+    }
+
     /// Prepares an expression: as much as it uses.
-    pub(super) fn evaluator(&self, pipeline: &ValidPipeline, inputs: Inputs<'_>) -> Evaluator {
+    pub(super) fn evaluator(&self, pipeline: &ValidPipeline, inputs: Inputs<'_>) -> Evaluator<'_> {
         let Inputs {
             job,
             matrix,
@@ -190,18 +212,13 @@ impl<'a> Turn<'a> {
         let jobs = used
             .into_iter()
             .map(|i| job_values(&pipeline.jobs[i], self.group(i)));
-        let snapshot = self.status.pipeline.as_ref();
-        Evaluator::new(&Values {
-            params: snapshot.map_or(&[][..], |snapshot| &snapshot.params),
+        let values = Values {
             matrix,
-            source: self.source(),
-            run: self.run_name(),
-            namespace: self.namespace(),
-            pipeline: snapshot.map_or("", |snapshot| &snapshot.name),
             jobs: jobs.collect(),
             steps,
             status,
-        })
+        };
+        Evaluator::new(self.base(), &values)
     }
 
     /// The run's own environment.
