@@ -43,6 +43,9 @@ pub fn notes(kind: &str) -> BTreeMap<String, Note> {
             given.note(part, &schema["properties"][part], &mut notes);
         }
     }
+    // Whatever features serde_json is built with.
+    let examples = notes.values_mut().filter_map(|note| note.example.as_mut());
+    examples.for_each(Value::sort_all_objects);
     notes
 }
 

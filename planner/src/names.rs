@@ -86,23 +86,18 @@ pub fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -
 
 /// The first characters of a name as (part of) a DNS label: dots become dashes, no dash at an end.
 fn label(name: &str, max: usize) -> String {
-    let text: String = name
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() {
-                c.to_ascii_lowercase()
-            } else {
-                '-'
-            }
-        })
-        .take(max)
-        .collect();
-    let text = text.trim_matches('-');
+    let mut text = String::with_capacity(name.len().min(max));
+    text.extend(name.chars().take(max).map(|c| match c {
+        c if c.is_ascii_alphanumeric() => c.to_ascii_lowercase(),
+        _ => '-',
+    }));
+    text.truncate(text.trim_end_matches('-').len());
+    let dashes = text.len() - text.trim_start_matches('-').len();
+    text.drain(..dashes);
     if text.is_empty() {
-        "x".to_owned()
-    } else {
-        text.to_owned()
+        text.push('x');
     }
+    text
 }
 
 /// Ten letters and digits of FNV-1a (64 bits, <http://www.isthe.com/chongo/tech/comp/fnv/>) over

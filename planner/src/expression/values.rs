@@ -103,7 +103,7 @@ pub struct StepValues<'a> {
 /// What all expressions of a run read, prepared once for all of its jobs: that costs more than most
 /// expressions do.
 pub struct Base {
-    values: [(&'static str, Value); 4],
+    values: [(&'static str, Value); 7],
     /// One for each way in which it can have gone so far, made when it is needed: functions can be
     /// added to the outermost scope only.
     scopes: [OnceCell<Context<'static, 'static>>; 8],
@@ -133,6 +133,10 @@ impl Base {
             ("source", map(source)),
             ("run", map(run)),
             ("pipeline", map([("name", values.pipeline.into())])),
+            // Those of a job stand before these, if it has any.
+            ("matrix", map([])),
+            ("jobs", map([])),
+            ("steps", map([])),
         ];
         let scopes = Default::default();
         Self { values, scopes }
@@ -176,14 +180,18 @@ impl<'b> Evaluator<'b> {
     /// Prepares the values of a job.
     pub fn new(base: &'b Base, values: &Values<'_>) -> Self {
         let mut context = base.scope(values.status).new_inner_scope();
-        context.add_variable_from_value("matrix", named(values.matrix));
-        let jobs = values.jobs.iter().map(|job| (job.name, job_value(job)));
-        context.add_variable_from_value("jobs", map(jobs));
-        let steps = values
-            .steps
-            .iter()
-            .map(|step| (step.name, map([("outputs", texts(&step.outputs))])));
-        context.add_variable_from_value("steps", map(steps));
+        if !values.matrix.is_empty() {
+            context.add_variable_from_value("matrix", named(values.matrix));
+        }
+        if !values.jobs.is_empty() {
+            let jobs = values.jobs.iter().map(|job| (job.name, job_value(job)));
+            context.add_variable_from_value("jobs", map(jobs));
+        }
+        if !values.steps.is_empty() {
+            let steps = values.steps.iter();
+            let steps = steps.map(|step| (step.name, map([("outputs", texts(&step.outputs))])));
+            context.add_variable_from_value("steps", map(steps));
+        }
         let frames = RefCell::default();
         Self { context, frames }
     }

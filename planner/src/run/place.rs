@@ -1,6 +1,7 @@
 //! Builds what an attempt needs: the place (pod) and the agent's offer.
 //! Must not look at states: it maps a valid job to two values.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use crds::{EnvSource, EnvVar, FailureClass, JobStatus};
@@ -41,7 +42,8 @@ pub(super) fn build(
 ) -> Result<(PlaceSpec, OfferSpec), Ending> {
     let values = values(turn, pipeline, job);
     let place = place(turn, pipeline, job, &values)?;
-    Ok((place, offer(turn, pipeline, job, &values)?))
+    let offer = offer(turn, pipeline, job, &values, place.name.clone())?;
+    Ok((place, offer))
 }
 
 /// The place of a job's current attempt.
@@ -59,7 +61,8 @@ pub(super) fn build_offer(
     pipeline: &ValidPipeline,
     job: usize,
 ) -> Result<OfferSpec, Ending> {
-    offer(turn, pipeline, job, &values(turn, pipeline, job))
+    let place = place_name(turn, job);
+    offer(turn, pipeline, job, &values(turn, pipeline, job), place)
 }
 
 fn place(
@@ -88,7 +91,7 @@ fn place(
     let defaults = pool.and_then(|pool| pool.pod.clone()).unwrap_or_default();
     let mut own = valid.spec.pod.clone().unwrap_or_default();
     for (key, value) in &valid.node_selector {
-        let value = evaluator.text(&format!("nodeSelector {key}"), value)?;
+        let value = evaluator.text(format_args!("nodeSelector {key}"), value)?;
         own.node_selector.insert(key.clone(), value);
     }
     let mut pod = pod::merge(defaults, own);
@@ -155,7 +158,7 @@ impl<'t> JobTexts<'t> {
         )
     }
 
-    fn text(&self, what: &str, template: &Template) -> Result<String, Ending> {
+    fn text(&self, what: impl Display, template: &Template) -> Result<String, Ending> {
         let value = match (&self.evaluator, template.plain()) {
             (_, Some(text)) => Ok(text.to_owned()),
             (Some(evaluator), None) => template.evaluate(evaluator),
@@ -165,7 +168,7 @@ impl<'t> JobTexts<'t> {
     }
 
     /// The value of a step's variable.
-    fn env(&self, what: &str, template: &Template) -> Result<EnvValue, Ending> {
+    fn env(&self, what: impl Display, template: &Template) -> Result<EnvValue, Ending> {
         let Some(evaluator) = self.evaluator.as_ref().filter(|_| template.is_for_agent()) else {
             return self.text(what, template).map(EnvValue::Literal);
         };
@@ -223,6 +226,7 @@ fn offer(
     pipeline: &ValidPipeline,
     job: usize,
     values: &JobTexts<'_>,
+    place: String,
 ) -> Result<OfferSpec, Ending> {
     let valid = turn.job_of(pipeline, job);
     let sources = sources(valid, turn.env());
@@ -254,7 +258,7 @@ fn offer(
     let workdir = values.optional("workingDir", valid.working_dir.as_ref())?;
     Ok(OfferSpec {
         key: turn.key(&turn.status.jobs[job]),
-        place: place_name(turn, job),
+        place,
         steps: steps.collect::<Result<_, Ending>>()?,
         timeout: valid.timeout.unwrap_or(turn.settings().job_timeout),
         workdir: workdir.unwrap_or_default(),
@@ -317,8 +321,8 @@ fn env(
     let own = own.map(|variable| {
         let (value, secret) = match &variable.value {
             ValidEnvValue::Template(template) => {
-                let what = format!("variable `{}`", variable.name);
-                (values.env(&what, template)?, false)
+                let what = format_args!("variable `{}`", variable.name);
+                (values.env(what, template)?, false)
             }
             ValidEnvValue::Source(source) => from(source),
         };
@@ -405,8 +409,8 @@ fn services(job: &ValidJob, values: &JobTexts<'_>) -> Result<Vec<ServiceSpec>, E
         service.image = values.text("image", &valid.image).map_err(of_service)?;
         for (variable, value) in service.env.iter_mut().zip(&valid.env) {
             if let ValidEnvValue::Template(template) = &value.value {
-                let what = format!("variable `{}`", value.name);
-                variable.value = Some(values.text(&what, template).map_err(of_service)?);
+                let what = format_args!("variable `{}`", value.name);
+                variable.value = Some(values.text(what, template).map_err(of_service)?);
             }
         }
         Ok(ServiceSpec {

@@ -7,7 +7,7 @@ use super::approval::{self, Gate};
 use super::condition::{self, After, has_failed, has_succeeded, implies_success};
 use super::ending::Ending;
 use super::matrix;
-use super::place::{build, place_name};
+use super::place::build;
 use super::plan::Action;
 use super::reason::JobReason;
 use super::turn::Turn;
@@ -235,13 +235,12 @@ fn assign(turn: &mut Turn<'_>, pipeline: &ValidPipeline, entry: usize) -> Result
             return Err(ending);
         }
     };
-    let pod = Some(place_name(turn, entry));
     let job = turn.job_of(pipeline, entry);
     let status = &mut turn.status.jobs[entry];
     status.state = JobState::Starting;
     status.reason = Some(JobReason::PodStarting.as_str().to_owned());
     status.message = None;
-    status.pod = pod;
+    status.pod = Some(place.name.clone());
     status.runner = job.spec.runner.clone();
     status.start_time = start_time;
     let pending = |name: &String| StepStatus {
