@@ -10,11 +10,14 @@
 //! | floods of connections | `connections`, `address_rate` | `connections`, `address`; `retries` |
 //! | streams opened and broken off | `reset_rate` | `resets` |
 //! | floods of pings | `control_rate` | `control_flood` |
-//! | oversized frames | `control_frame`, `data_frame` | `oversize`, `protocol` |
+//! | oversized frames and bodies | `control_frame`, `data_frame`, `call_body` | `oversize`, `protocol` |
+//! | bodies that are announced and do not come | `body_budget` | `bodies` |
+//! | more sessions than there is room for | `sessions` | `sessions` |
+//! | frames that break the protocol | none | `protocol` |
 //! | empty frames | `empty_frames` | `empty_frames` |
 //! | frames that trickle | `frame_floor` | `slow_frame` |
 //! | answers that are not read | `stall` | `stalled` |
-//! | peers without a certificate | `anonymous_frame`, `anonymous_streams` | - |
+//! | peers without a certificate | `anonymous_frame`, `anonymous_streams`, `anonymous_lifetime` | `anonymous`, `oversize`, `expired` |
 //! | certificates that have ended | none: their own end | `expired` |
 //! | peers on the deny list | none: the list | `denied` |
 

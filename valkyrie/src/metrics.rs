@@ -23,7 +23,7 @@ pub enum Refusal {
     Version,
     /// `Handler::up` said no.
     Handler,
-    /// Too many handshakes in flight, or too many sessions.
+    /// Too many handshakes in flight.
     Limit,
     /// Too many connections.
     Connections,
@@ -41,6 +41,12 @@ pub enum Refusal {
     SlowFrame,
     /// An answer that was not read in time.
     Stalled,
+    /// Bodies of calls that together were more than one connection may have held.
+    Bodies,
+    /// What only a peer with a certificate may do.
+    Anonymous,
+    /// A session, since as many as there may be wait or live.
+    Sessions,
     /// More waited to be sent than may wait.
     Queue,
     /// On the deny list.
@@ -51,7 +57,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason, for exporters.
-    pub const ALL: [Refusal; 17] = [
+    pub const ALL: [Refusal; 20] = [
         Refusal::Tls,
         Refusal::Slow,
         Refusal::Protocol,
@@ -66,6 +72,9 @@ impl Refusal {
         Refusal::Oversize,
         Refusal::SlowFrame,
         Refusal::Stalled,
+        Refusal::Bodies,
+        Refusal::Anonymous,
+        Refusal::Sessions,
         Refusal::Queue,
         Refusal::Denied,
         Refusal::Expired,
@@ -88,6 +97,9 @@ impl Refusal {
             Refusal::Oversize => "oversize",
             Refusal::SlowFrame => "slow_frame",
             Refusal::Stalled => "stalled",
+            Refusal::Bodies => "bodies",
+            Refusal::Anonymous => "anonymous",
+            Refusal::Sessions => "sessions",
             Refusal::Queue => "queue",
             Refusal::Denied => "denied",
             Refusal::Expired => "expired",

@@ -78,16 +78,31 @@ impl Conduct {
         self.metrics.refused(Refusal::Oversize).add(1);
     }
 
+    /// Something was refused without the connection being put out.
+    pub(super) fn turned_away(&self, reason: Refusal) {
+        self.metrics.refused(reason).add(1);
+    }
+
     /// An answer was not read in time.
     pub(super) fn stalled(&self) {
         self.metrics.refused(Refusal::Stalled).add(1);
     }
 
-    /// Closes the connection, once: what its streams still do does not count again.
+    /// The control stream broke the protocol: closes the connection.
+    pub(super) fn broke_protocol(&self, why: &str) {
+        self.close(Refusal::Protocol, CloseCode::Protocol, why);
+    }
+
+    /// Closes the connection of a peer that went over a rate.
     fn put_out(&self, reason: Refusal, why: &str) {
+        self.close(reason, CloseCode::Excess, why);
+    }
+
+    /// Closes the connection, once: what its streams still do does not count again.
+    fn close(&self, reason: Refusal, code: CloseCode, why: &str) {
         if !self.out.swap(true, Ordering::Relaxed) {
             self.metrics.refused(reason).add(1);
-            self.connection.close(CloseCode::Excess, why);
+            self.connection.close(code, why);
         }
     }
 

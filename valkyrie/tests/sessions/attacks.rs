@@ -426,3 +426,68 @@ async fn a_peer_without_hello_holds_its_place_no_longer_than_it_may() {
     let late = in_time("a place", world.dial("ns/a/agent/late")).await;
     unharmed(&late).await;
 }
+
+#[tokio::test]
+async fn bodies_that_are_announced_and_never_come_are_bounded_together() {
+    let limits = Limits {
+        call_body: 64 * 1024,
+        body_budget: 128 * 1024,
+        ..Limits::default()
+    };
+    let (world, honest) = stage(limits).await;
+    let (connection, _send, _recv) = admitted(&world, member(&world)).await;
+    let mut held = Vec::new();
+    // The third is one too many, and whoever sent it may try again.
+    for _ in 0..3 {
+        let (mut send, recv) = connection.open_bi().await.unwrap();
+        send.write_all(&call(ECHO, 64 * 1024)).await.unwrap();
+        held.push((send, recv));
+    }
+    dropped(&world, Refusal::Bodies).await;
+    unharmed(&honest).await;
+    // What was held is free again when its stream ends.
+    for (mut send, _recv) in held {
+        let _ = send.reset(1u32.into());
+    }
+    let answered = async {
+        loop {
+            let (mut send, mut recv) = connection.open_bi().await.unwrap();
+            let whole = [&call(ECHO, 4)[..], &data(b"free")].concat();
+            send.write_all(&whole).await.unwrap();
+            send.finish().unwrap();
+            let reply = recv.read_to_end(1000).await.unwrap();
+            if reply.ends_with(b"free") {
+                break;
+            }
+        }
+    };
+    in_time("room for a body", answered).await;
+}
+
+#[tokio::test]
+async fn sessions_beyond_their_number_are_refused_while_none_waits() {
+    let limits = Limits {
+        sessions: 1,
+        ..Limits::default()
+    };
+    let (world, honest) = stage(limits).await;
+    let connection = connect(&world, member(&world)).await.unwrap();
+    let (mut send, _recv) = connection.open_bi().await.unwrap();
+    let hello = ClientHandshake::new(&Limits::default(), None, Instant::now()).hello(1);
+    send.write_all(&hello).await.unwrap();
+    let ended = in_time("the refusal", connection.closed()).await;
+    assert!(is_closed(&ended, 3), "{ended}");
+    assert_eq!(refused(&world, Refusal::Sessions), 1);
+    unharmed(&honest).await;
+}
+
+#[tokio::test]
+async fn a_frame_that_has_no_place_on_the_control_stream_ends_the_connection() {
+    let (world, honest) = stage(Limits::default()).await;
+    let (connection, mut send, _recv) = admitted(&world, member(&world)).await;
+    send.write_all(&data(b"payload")).await.unwrap();
+    let ended = in_time("the end", connection.closed()).await;
+    assert!(is_closed(&ended, 2), "{ended}");
+    assert_eq!(refused(&world, Refusal::Protocol), 1);
+    unharmed(&honest).await;
+}

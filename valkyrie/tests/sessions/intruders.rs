@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use futures::FutureExt;
 use rcgen::{CertificateParams, Issuer, KeyPair, SanType};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use valkyrie::endpoint::{CallError, Class, Code, Dialer, Limits, Peer, Session, TransportKind};
+use valkyrie::endpoint::{
+    CallError, Class, Code, Dialer, Limits, Link, Peer, Session, TransportKind,
+};
 use valkyrie::identity::{Authority, IdentityStore, TrustBundle, TrustDomain};
 use valkyrie::metrics::Refusal;
 use valkyrie::wire::{FrameType, frame};
@@ -117,6 +120,41 @@ async fn a_peer_without_a_certificate_may_only_make_small_calls() {
     in_time("a refusal of notices", refused).await;
     assert_eq!(echo(&session, "token").await.unwrap(), "token");
     assert!(world.service.told.borrow().is_empty());
+    let refused = |reason| world.server().metrics().refused(reason).value();
+    // The stream and at least one notice; a large body is not even sent.
+    assert!(refused(Refusal::Anonymous) >= 2);
+}
+
+#[tokio::test]
+async fn a_peer_without_a_certificate_is_put_out_when_its_grace_is_over() {
+    let limits = Limits {
+        anonymous_lifetime: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    let world = World::new(TransportKind::Quic, limits).await;
+    let session = connect(&world, IdentityStore::anonymous(world.bundle()))
+        .await
+        .unwrap();
+    let mut link = session.link();
+    let left = link.wait_for(|link| *link != Link::Up);
+    in_time("the end", left).await.unwrap();
+    let metrics = world.server().metrics();
+    counted("expired", metrics.refused(Refusal::Expired), 1).await;
+}
+
+#[tokio::test]
+async fn a_peer_without_a_certificate_has_few_streams_at_once() {
+    let world = world().await;
+    let (connection, _send, _recv) = crate::attacks::admitted(&world, client(None)).await;
+    let mut held = Vec::new();
+    // The control stream is one of the four.
+    for _ in 0..3 {
+        let opened = in_time("a stream", connection.open_bi()).await;
+        held.push(opened.unwrap());
+    }
+    let beyond = connection.open_bi().now_or_never();
+    assert!(beyond.is_none(), "the fourth must wait");
+    drop(held);
 }
 
 /// A client that shows any certificate and trusts every server.

@@ -122,7 +122,7 @@ impl ControlStream {
                 Ok(()) => {}
                 Err(Flow::Lost) => return line.closed().await,
                 Err(Flow::Failed(error)) => {
-                    line.connection.close(CloseCode::Protocol, &error.detail);
+                    line.conduct.broke_protocol(&error.detail);
                     return line.closed().await;
                 }
             }

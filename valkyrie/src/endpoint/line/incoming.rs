@@ -22,6 +22,7 @@ use super::allowance::Allowance;
 use super::lingering::{Answer, SWEEP};
 use super::{Line, Open};
 use crate::error::{CallError, Code};
+use crate::metrics::Refusal;
 use crate::trace::TraceContext;
 use crate::transport::{RecvHalf, SendHalf, StreamError};
 use crate::wire::message::{CallHead, Failure, Framed, OpenHead, ReplyHead};
@@ -276,6 +277,7 @@ impl Incoming {
     fn admit(&self, length: u64) -> Result<OwnedSemaphorePermit, Flow> {
         let exhausted = |detail| CallError::new(Code::ResourceExhausted, detail);
         if length > self.line.terms.call_body as u64 {
+            self.line.conduct.oversize();
             return Err(Flow::Failed(exhausted(format!(
                 "the body has {length} bytes, the limit is {}",
                 self.line.terms.call_body
@@ -287,6 +289,7 @@ impl Incoming {
             .clone()
             .try_acquire_many_owned(permits)
             .map_err(|_| {
+                self.line.conduct.turned_away(Refusal::Bodies);
                 let detail = "too many bytes of calls wait on this connection".to_owned();
                 Flow::Failed(exhausted(detail).retryable())
             })
@@ -382,6 +385,7 @@ impl Incoming {
         if self.line.duplex {
             return Ok(());
         }
+        self.line.conduct.turned_away(Refusal::Anonymous);
         let detail = "a peer without a certificate may only call";
         Err(Flow::Failed(CallError::new(Code::Unauthenticated, detail)))
     }

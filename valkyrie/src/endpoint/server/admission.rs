@@ -149,7 +149,7 @@ impl Core {
         let Ok(attached) = attached else {
             let error = CallError::new(Code::ResourceExhausted, "the server is full").retryable();
             return self
-                .refuse(connection, control, Refusal::Limit, &error)
+                .refuse(connection, control, Refusal::Sessions, &error)
                 .await;
         };
         if let Some((id, shared)) = attached.evicted {
