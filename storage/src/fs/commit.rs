@@ -1,16 +1,19 @@
-//! Group commit: what many appends brought within 5 ms, or 256 KiB, goes to disk at once.
+//! Group commit: what many appends brought while the disk was busy, and for about as long again, but
+//! no longer than 5 ms and no more than 256 KiB, goes to disk at once.
 //! Must not write two batches of one log at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::entry::{Entry, State};
 use super::{blocking, file};
 use crate::{LogError, Result};
 
-/// Longest wait of a byte for company.
+/// Longest wait of a byte for company. It is no longer than the last write took: so a log keeps the
+/// disk busy for half of the time at most, and a quick disk is not waited for.
 const WAIT: Duration = Duration::from_millis(5);
 /// A batch of this size waits no longer.
 pub(super) const BATCH: usize = 256 * 1024;
@@ -23,7 +26,9 @@ pub(super) async fn run(entry: Arc<Entry>) {
         let Some((offset, pieces)) = take(&mut entry.state.lock()) else {
             return;
         };
+        let begun = Instant::now();
         let result = write(&entry, offset, pieces.clone()).await;
+        entry.state.lock().write_took = begun.elapsed();
         settle(&entry, &pieces, result).await;
         entry.publish();
         entry.commits.send_modify(|count| *count += 1);
@@ -33,8 +38,13 @@ pub(super) async fn run(entry: Arc<Entry>) {
 /// Waits until the batch is large or old enough.
 async fn gather(entry: &Entry) {
     let mut grown = entry.commits.subscribe();
-    let since = entry.state.lock().pending_since;
-    let Some(since) = since else { return };
+    let (since, wait) = {
+        let state = entry.state.lock();
+        let Some(since) = state.pending_since else {
+            return;
+        };
+        (since, state.write_took.min(WAIT))
+    };
     let full = async {
         loop {
             grown.borrow_and_update();
@@ -44,7 +54,7 @@ async fn gather(entry: &Entry) {
         }
     };
     // An early or late end only changes the size of the batch.
-    let _ = tokio::time::timeout_at(since + WAIT, full).await;
+    let _ = tokio::time::timeout_at(since + wait, full).await;
 }
 
 /// The whole batch and where it belongs; `None` ends the task, under the same lock under which

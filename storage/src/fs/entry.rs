@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{OnceCell, watch};
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 use super::{Inner, blocking, file};
 use crate::{LogError, LogKey, LogStatus, Result};
@@ -34,6 +34,8 @@ pub(super) struct State {
     pub(super) pending: Vec<Bytes>,
     pub(super) pending_bytes: usize,
     pub(super) pending_since: Option<Instant>,
+    /// How long the last write took, with its sync.
+    pub(super) write_took: Duration,
     pub(super) committing: bool,
     pub(super) closed: Option<blake3::Hash>,
     /// A close is under way: appends wait for its end.

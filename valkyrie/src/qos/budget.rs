@@ -3,7 +3,8 @@
 //!
 //! The model of a path is BBR's (Cardwell et al., 2016): the largest delivery rate and the
 //! smallest round trip of late. Their product is what the path holds without a queue. The reaction
-//! to a queue is LEDBAT's (RFC 6817): when round trips grow, send less.
+//! to a queue is LEDBAT's (RFC 6817): a queue of a set length is aimed at, in proportion to how far
+//! away it is.
 
 use std::time::{Duration, Instant};
 
@@ -16,9 +17,10 @@ pub struct BudgetPolicy {
     pub least: u64,
     /// Never more, in bytes.
     pub most: u64,
-    /// Time by which a piece may be late because the ends were busy: as many bytes more.
+    /// Time by which a piece may be late because the ends were busy: so long a queue is allowed on
+    /// any path.
     pub slack: Duration,
-    /// Growth of the round trip, against the smallest one, that is taken for a queue.
+    /// The longest queue that is allowed: in between, an eighth of the smallest round trip.
     pub queue: Duration,
 }
 
@@ -172,7 +174,7 @@ impl Budget {
         if departure.limited || self.rate.value().is_some_and(|known| rate > known) {
             self.rate.add(rate, now);
         }
-        self.adjust(smoothed);
+        self.adjust(bytes, smoothed);
     }
 
     /// Bytes will not arrive, or sit with a reader that does not read: they are not on the path.
@@ -185,9 +187,11 @@ impl Budget {
         self.in_flight += bytes;
     }
 
-    /// A quarter more than the path holds, so that a path that has become faster shows it; no
-    /// more than it holds while there is a queue.
-    fn adjust(&mut self, smoothed: u128) {
+    /// So many bytes have arrived: moves the limit half of the way, in a round trip, to where the
+    /// queue is as long as it is allowed to be; with hardly any queue up to twofold, so that a start
+    /// is quick. It grows to a quarter over what the path can hold at its best, so that one that has
+    /// become faster shows it.
+    fn adjust(&mut self, bytes: u64, smoothed: u128) {
         let (Some(round_trip), Some(rate)) = (self.round_trip.value(), self.rate.value()) else {
             return;
         };
@@ -195,10 +199,24 @@ impl Budget {
             // The first pieces say how long they took, not yet how many follow at once.
             return;
         }
-        let time = round_trip + self.policy.slack.as_nanos();
-        let holds = rate * time / 1_000_000_000;
-        let queued = smoothed.saturating_sub(round_trip) > self.policy.queue.as_nanos();
-        let wanted = if queued { holds } else { holds * 5 / 4 };
+        let (least_queue, most_queue) =
+            (self.policy.slack.as_nanos(), self.policy.queue.as_nanos());
+        let allowed = (round_trip / 8).clamp(least_queue, most_queue);
+        let queue = smoothed.saturating_sub(round_trip);
+        let (limit, bytes) = (u128::from(self.limit), u128::from(bytes));
+        let most = rate * (round_trip + least_queue) / 1_000_000_000 * 5 / 4;
+        let wanted = if queue <= allowed / 4 {
+            (limit + bytes).min(most.max(limit))
+        } else if smoothed <= round_trip + allowed {
+            let short = round_trip + allowed - smoothed;
+            (limit + bytes * short / smoothed / 2).min(most.max(limit))
+        } else {
+            let over = smoothed - round_trip - allowed;
+            // Others on the path may make the queue: their part is not given up too.
+            let least = rate * round_trip / 1_000_000_000;
+            let less = limit.saturating_sub(bytes * over / smoothed / 2);
+            less.max(least.min(limit))
+        };
         let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
         self.limit = wanted.clamp(self.policy.least, self.policy.most);
     }
