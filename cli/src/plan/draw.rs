@@ -36,9 +36,9 @@ pub(super) fn dot(planned: &Planned) -> String {
         "  rankdir=LR;".to_owned(),
         "  node [shape=box];".to_owned(),
     ];
-    let node = |job: &PlannedJob| match job.matrix {
-        None => format!("  {};", quoted(&job.name)),
-        Some(_) => format!("  {} [label={}];", quoted(&job.name), quoted(&label(job))),
+    let node = |job: &PlannedJob| match label(job) {
+        label if label == job.name => format!("  {};", quoted(&job.name)),
+        label => format!("  {} [label={}];", quoted(&job.name), quoted(&label)),
     };
     let (finally, jobs): (Vec<_>, Vec<_>) = planned.jobs.iter().partition(|job| job.finally);
     lines.extend(jobs.into_iter().map(node));
@@ -55,12 +55,18 @@ pub(super) fn dot(planned: &Planned) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The name, and how many jobs it stands for.
+/// The name, how many jobs it stands for, and whether they wait for people.
 fn label(job: &PlannedJob) -> String {
-    match &job.matrix {
-        None => job.name.clone(),
-        Some(PlannedMatrix::Jobs(jobs)) => format!("{} ({} jobs)", job.name, jobs.len()),
-        Some(PlannedMatrix::Later(_)) => format!("{} (matrix)", job.name),
+    let matrix = match &job.matrix {
+        None => None,
+        Some(PlannedMatrix::Jobs(jobs)) => Some(format!("{} jobs", jobs.len())),
+        Some(PlannedMatrix::Later(_)) => Some("matrix".to_owned()),
+    };
+    let asks = job.approval.as_ref().map(|_| "approval".to_owned());
+    let notes: Vec<_> = matrix.into_iter().chain(asks).collect();
+    match notes.is_empty() {
+        true => job.name.clone(),
+        false => format!("{} ({})", job.name, notes.join(", ")),
     }
 }
 

@@ -11,6 +11,9 @@ use serde::Serialize;
 
 use super::known::Known;
 
+/// How long a job waits for an answer that says nothing of it: the default of `approval.timeout`.
+const WAIT: &str = "1d";
+
 /// What a run would do.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -52,6 +55,9 @@ pub(super) struct PlannedJob {
     /// Its condition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) when: Option<String>,
+    /// Who must approve it before it starts, and for how long it waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) approval: Option<PlannedApproval>,
     /// The jobs of its matrix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) matrix: Option<PlannedMatrix>,
@@ -62,6 +68,22 @@ pub(super) struct PlannedJob {
     pub(super) timeout: String,
     /// Names of the steps, in their order.
     pub(super) steps: Vec<String>,
+}
+
+/// What a job waits for that asks people.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct PlannedApproval {
+    /// Users who may answer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) users: Vec<String>,
+    /// Groups whose members may.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) groups: Vec<String>,
+    /// Longest wait.
+    pub(super) timeout: String,
+    /// The question, as far as it is known before a run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) message: Option<String>,
 }
 
 /// What a job's matrix becomes.
@@ -144,6 +166,12 @@ fn planned_job(job: &Job, written: &Job, known: Known<'_>) -> PlannedJob {
         runner: job.runner.clone(),
         uses: (job.uses.as_ref()).map(|uses| format!("{}/{}", uses.pipeline, uses.job)),
         when: job.when.clone(),
+        approval: job.approval.as_ref().map(|approval| PlannedApproval {
+            users: approval.users.clone(),
+            groups: approval.groups.clone(),
+            timeout: approval.timeout.clone().unwrap_or_else(|| WAIT.to_owned()),
+            message: approval.message.as_deref().map(|text| known.text(text)),
+        }),
         matrix: job
             .matrix
             .as_ref()

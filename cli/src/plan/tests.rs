@@ -162,6 +162,37 @@ spec:
 }
 
 #[test]
+fn a_job_that_waits_for_people_says_for_whom_and_how_long() {
+    let text = r#"
+apiVersion: rustci.dev/v1alpha1
+kind: Pipeline
+metadata: {name: orchard}
+spec:
+  params: [{name: version, default: "7"}]
+  jobs:
+    - name: ship
+      image: cart
+      approval: {users: [ann], groups: [release], timeout: 8h, message: "Ship ${{ params.version }}?"}
+      steps: [{name: load, run: a}]
+    - {name: tell, image: pen, approval: {}, steps: [{name: s, run: a}]}
+"#;
+    let plan = plan_of(text, PlanOutput::Text, &[]).unwrap();
+    let asks = "\nship waits up to 8h until ann or group release approves it: \"Ship 7?\"\n\
+                tell waits up to 1d until anybody who may approves it\n";
+    assert!(plan.ends_with(asks), "{plan}");
+    for (output, line) in [
+        (PlanOutput::Mermaid, "j0[\"ship (approval)\"]"),
+        (PlanOutput::Dot, "\"ship\" [label=\"ship (approval)\"];"),
+    ] {
+        let graph = plan_of(text, output, &[]).unwrap();
+        assert!(graph.contains(line), "{graph}");
+    }
+    let json = plan_of(text, PlanOutput::Json, &[]).unwrap();
+    let plan: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(plan["jobs"][0]["approval"]["groups"][0], "release");
+}
+
+#[test]
 fn images_are_those_of_the_params_and_of_each_job_of_a_matrix() {
     let text = r#"
 apiVersion: rustci.dev/v1alpha1

@@ -3,7 +3,7 @@
 
 use crds::{Concurrency, ParamValue};
 
-use super::planned::{Planned, PlannedJob, PlannedMatrix};
+use super::planned::{Planned, PlannedApproval, PlannedJob, PlannedMatrix};
 use crate::output::table;
 
 /// A sentence on the whole, the parameters, and a table of the jobs by waves.
@@ -56,15 +56,32 @@ fn matrix_rows(job: &PlannedJob) -> Vec<Vec<String>> {
 
 /// The conditions of jobs, below the table: they are too long for it.
 fn conditions(planned: &Planned) -> String {
-    let line = |job: &PlannedJob| {
-        let when = job.when.as_ref()?;
-        Some(format!("{} runs only when {when}\n", job.name))
+    let of_job = |job: &PlannedJob| {
+        let name = &job.name;
+        let when = job.when.as_ref();
+        let when = when.map(|when| format!("{name} runs only when {when}\n"));
+        let asks = job.approval.as_ref().map(|approval| asks(name, approval));
+        when.into_iter().chain(asks).collect::<String>()
     };
-    let lines: String = planned.jobs.iter().filter_map(line).collect();
+    let lines: String = planned.jobs.iter().map(of_job).collect();
     match lines.is_empty() {
         true => lines,
         false => format!("\n{lines}"),
     }
+}
+
+/// Whom a job waits for, how long, and what it asks.
+fn asks(name: &str, approval: &PlannedApproval) -> String {
+    let groups = approval.groups.iter().map(|group| format!("group {group}"));
+    let people: Vec<_> = approval.users.iter().cloned().chain(groups).collect();
+    let who = match people.is_empty() {
+        true => "anybody who may".to_owned(),
+        false => people.join(" or "),
+    };
+    let question = approval.message.as_ref();
+    let question = question.map_or_else(String::new, |text| format!(": {text:?}"));
+    let timeout = &approval.timeout;
+    format!("{name} waits up to {timeout} until {who} approves it{question}\n")
 }
 
 fn row(job: &PlannedJob) -> Vec<String> {
