@@ -12,6 +12,10 @@ pub struct Case {
     pub params: &'static [(&'static str, &'static str)],
     /// Environment of the run.
     pub env: &'static [(&'static str, &'static str)],
+    /// Jobs that are approved when they ask.
+    pub approve: &'static [&'static str],
+    /// Jobs that are rejected when they ask.
+    pub reject: &'static [&'static str],
     /// Exit code of `rustci` for the run.
     pub exit: i32,
     /// Every job's name and final state.
@@ -26,6 +30,8 @@ const CASE: Case = Case {
     name: "",
     params: &[],
     env: &[],
+    approve: &[],
+    reject: &[],
     exit: 0,
     jobs: &[],
     logs: &[],
@@ -243,6 +249,24 @@ pub const CASES: &[Case] = &[
             "wrong",
             "step `never`: variable `KEY`: hashFiles: the pattern `[a` is wrong",
         )],
+        ..CASE
+    },
+    Case {
+        name: "approval",
+        approve: &["ship"],
+        reject: &["scrap"],
+        exit: 1,
+        jobs: &[
+            ("ship", Succeeded),
+            ("scrap", Failed),
+            ("sweep", Skipped),
+            ("report", Succeeded),
+        ],
+        logs: &[
+            ("ship", b"shipped\n"),
+            ("report", b"ship Succeeded, scrap Failed\n"),
+        ],
+        messages: &[("scrap", "rejected by"), ("sweep", "scrap")],
         ..CASE
     },
 ];

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Stdio;
 
 use anyhow::{Context, Result};
 
@@ -26,7 +27,11 @@ pub async fn run(case: &Case) -> Result<Outcome> {
     for (name, value) in case.env {
         command.arg("--env").arg(format!("{name}={value}"));
     }
-    let output = command.output().await?;
+    // Without a terminal to ask on, what is not approved is rejected.
+    for job in case.approve {
+        command.args(["--approve", job]);
+    }
+    let output = command.stdin(Stdio::null()).output().await?;
     let printed = String::from_utf8_lossy(&output.stdout);
     let last = printed.lines().last().with_context(|| {
         format!(

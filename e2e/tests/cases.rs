@@ -50,4 +50,5 @@ cases! {
     retry_by_class_of_failure: "retry",
     jobs_and_templates_of_another_pipeline: "uses",
     hashes_of_files_in_variables: "hash-files",
+    jobs_that_are_approved_and_rejected: "approval",
 }
