@@ -31,7 +31,7 @@ impl Default for BudgetPolicy {
             least: 128 * 1024,
             most: 16 * 1024 * 1024,
             slack: Duration::from_micros(300),
-            queue: Duration::from_millis(5),
+            queue: Duration::from_millis(8),
         }
     }
 }
@@ -206,10 +206,10 @@ impl Budget {
         let (limit, bytes) = (u128::from(self.limit), u128::from(bytes));
         let most = rate * (round_trip + least_queue) / 1_000_000_000 * 5 / 4;
         let wanted = if queue <= allowed / 4 {
-            (limit + bytes).min(most.max(limit))
+            limit + bytes
         } else if smoothed <= round_trip + allowed {
             let short = round_trip + allowed - smoothed;
-            (limit + bytes * short / smoothed / 2).min(most.max(limit))
+            limit + bytes * short / smoothed / 2
         } else {
             let over = smoothed - round_trip - allowed;
             // Others on the path may make the queue: their part is not given up too.
@@ -217,6 +217,8 @@ impl Budget {
             let less = limit.saturating_sub(bytes * over / smoothed / 2);
             less.max(least.min(limit))
         };
+        // At once, when the path has become slower: what is over would wait in the transport.
+        let wanted = wanted.min(most);
         let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
         self.limit = wanted.clamp(self.policy.least, self.policy.most);
     }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 /// Stands for a round trip that the transport does not know: long, so that a far peer is not held
 /// back.
 const FAR: Duration = Duration::from_millis(100);
+/// A shorter round trip is near: there it costs little to grow step by step.
+const NEAR: Duration = Duration::from_millis(1);
 
 /// The streams that a peer may have open. Every permitted one costs memory whether it is used or
 /// not, so most peers, which are quiet, get few.
@@ -13,9 +15,11 @@ const FAR: Duration = Duration::from_millis(100);
 pub(super) struct Allowance {
     streams: usize,
     most: usize,
-    /// Streams since then.
+    /// Streams since then, counted for no longer than a round trip.
     begun: usize,
     since: Instant,
+    /// As it was when it was last looked at.
+    round_trip: Duration,
 }
 
 impl Allowance {
@@ -26,6 +30,7 @@ impl Allowance {
             most,
             begun: 0,
             since: now,
+            round_trip: FAR,
         }
     }
 
@@ -36,25 +41,35 @@ impl Allowance {
 
     /// The peer has begun a stream while so many are served. Gives what it may have from now on, if
     /// that is more than before: it has begun or has open more than half of what it may within one
-    /// `round_trip`, and what it may begin later takes that long to reach it.
+    /// `round_trip`, and what it may begin later takes that long to reach it. A far peer, which
+    /// would wait a round trip for each step, gets all at once.
     pub(super) fn begun(
         &mut self,
         served: usize,
         now: Instant,
         round_trip: impl FnOnce() -> Option<Duration>,
     ) -> Option<u32> {
+        if now.duration_since(self.since) > self.round_trip {
+            self.begun = 0;
+            self.since = now;
+        }
         self.begun += 1;
         if self.begun.max(served) <= self.streams / 2 {
             return None;
         }
-        let quick = || now.duration_since(self.since) <= round_trip().unwrap_or(FAR);
-        let grows = self.streams < self.most && (served > self.streams / 2 || quick());
+        let round_trip = round_trip().unwrap_or(FAR);
+        let is_quick = now.duration_since(self.since) <= round_trip;
+        let grows = self.streams < self.most && (served > self.streams / 2 || is_quick);
         self.begun = 0;
         self.since = now;
+        self.round_trip = round_trip;
         if !grows {
             return None;
         }
-        self.streams = self.most.min(self.streams * 2);
+        self.streams = match round_trip < NEAR {
+            true => self.most.min(self.streams * 2),
+            false => self.most,
+        };
         Some(u32::try_from(self.streams).unwrap_or(u32::MAX))
     }
 }
@@ -63,29 +78,44 @@ impl Allowance {
 mod tests {
     use super::*;
 
-    const ROUND_TRIP: Duration = Duration::from_millis(50);
+    const LONG: Duration = Duration::from_millis(50);
+    const SHORT: Duration = Duration::from_micros(500);
 
     /// Begins streams that end at once, one each `pause`; gives what the peer may have then.
-    fn after(count: u32, pause: Duration) -> usize {
+    fn after(count: u32, pause: Duration, round_trip: Duration) -> usize {
         let start = Instant::now();
         let mut allowance = Allowance::new((16, 512), start);
         for number in 1..=count {
-            allowance.begun(0, start + pause * number, || Some(ROUND_TRIP));
+            allowance.begun(0, start + pause * number, || Some(round_trip));
         }
         allowance.streams()
     }
 
     #[test]
     fn a_quiet_peer_keeps_the_few_it_has() {
-        assert_eq!(after(1000, Duration::from_millis(10)), 16);
+        assert_eq!(after(1000, Duration::from_millis(10), LONG), 16);
+        assert_eq!(after(1000, Duration::from_micros(100), SHORT), 16);
     }
 
     #[test]
-    fn quick_streams_of_a_far_peer_make_it_grow_to_the_most() {
-        assert_eq!(after(10, Duration::from_micros(10)), 32);
-        assert_eq!(after(100_000, Duration::from_micros(10)), 512);
-        // A thousand a second are fifty in a round trip.
-        assert_eq!(after(10_000, Duration::from_millis(1)), 128);
+    fn quick_streams_make_it_grow_as_far_as_they_come_within_a_round_trip() {
+        assert_eq!(after(9, Duration::from_micros(10), SHORT), 32);
+        assert_eq!(after(100_000, Duration::from_micros(10), SHORT), 128);
+        assert_eq!(after(100_000, Duration::from_micros(1), SHORT), 512);
+    }
+
+    #[test]
+    fn a_far_peer_gets_all_at_once() {
+        assert_eq!(after(9, Duration::from_millis(2), LONG), 512);
+        // Also when it was quiet before.
+        let start = Instant::now();
+        let mut allowance = Allowance::new((16, 512), start);
+        let far = || Some(LONG);
+        let quiet = (0..8).find_map(|_| allowance.begun(0, start, far));
+        assert_eq!(quiet, None);
+        let later = start + Duration::from_secs(60);
+        let grown = (1..=9).find_map(|_| allowance.begun(0, later, far));
+        assert_eq!(grown, Some(512));
     }
 
     #[test]
@@ -93,7 +123,8 @@ mod tests {
         let start = Instant::now();
         let mut allowance = Allowance::new((4, 512), start);
         let hour = Duration::from_secs(3600);
-        let grown = (1..=3).find_map(|open| allowance.begun(open, start + hour, || None));
+        let near = || Some(SHORT);
+        let grown = (1..=3).find_map(|open| allowance.begun(open, start + hour, near));
         assert_eq!(grown, Some(8));
     }
 }

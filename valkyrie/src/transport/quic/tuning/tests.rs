@@ -56,9 +56,9 @@ fn an_unauthenticated_peer_gets_four_streams_and_64_kib() {
 }
 
 #[test]
-fn a_server_that_was_checked_gets_16_streams_at_first() {
+fn a_server_that_was_checked_gets_28_streams_at_first() {
     let held = held(&Tuning::client(&Limits::default()));
-    assert!(held.contains("max_concurrent_bidi_streams: 16,"), "{held}");
+    assert!(held.contains("max_concurrent_bidi_streams: 28,"), "{held}");
 }
 
 #[test]
