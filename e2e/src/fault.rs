@@ -30,14 +30,23 @@ pub async fn delete(namespace: &TestNamespace, pod: &str) -> Result<()> {
     Ok(())
 }
 
+/// For the kubelet to tell of a container.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The id of the job's container, once the pod's status has it.
+fn job_container(pod: &Pod) -> Option<String> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let job = statuses.iter().find(|status| status.name == "job")?;
+    job.container_id.clone()
+}
+
 /// Kills the agent of a pod, the first process of the job's container. No process in a container
 /// can do that to its first one, so it is done from the node, which is this machine.
 pub async fn kill_agent(namespace: &TestNamespace, pod: &str) -> Result<()> {
-    let found = namespace.api::<Pod>().get(pod).await?;
-    let statuses = found.status.and_then(|status| status.container_statuses);
-    let mut statuses = statuses.into_iter().flatten();
-    let id = statuses.find(|status| status.name == "job");
-    let id = id.and_then(|status| status.container_id);
+    // The agent reports sooner than the kubelet says that its container runs.
+    let runs = |pod: Option<&Pod>| pod.and_then(job_container).is_some();
+    let found = namespace.wait(pod, "its container", LIMIT, runs).await?;
+    let id = found.as_ref().and_then(job_container);
     let id = id.context("the job's container does not run")?;
     let id = id.rsplit('/').next().unwrap_or_default();
     for entry in fs::read_dir("/proc")? {

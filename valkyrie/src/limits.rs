@@ -41,11 +41,11 @@ pub struct Limits {
     /// `ResourceExhausted`, retryable.
     pub body_budget: usize,
     /// Streams (calls and duplex) the peer may have open at once; the peer waits for a free one.
+    /// As many by default as quinn's tables hold in the room that 15 take: 29 would take twice that.
     pub streams: u32,
     /// What `streams` may grow to on a connection with an authenticated peer that has more than
     /// half of them open, or begins as many within a round trip: every permitted stream costs
-    /// memory, so few are permitted at first. By default as many as still fit into the smaller tables
-    /// of quinn: 28 take as much as 15 do, 29 twice that.
+    /// memory, so few are permitted at first.
     pub streams_most: u32,
     /// Silence after which a connection is dead.
     pub idle: Duration,
