@@ -8,6 +8,11 @@ use std::time::{Duration, Instant};
 const FAR: Duration = Duration::from_millis(100);
 /// A shorter round trip is near: there it costs little to grow step by step.
 const NEAR: Duration = Duration::from_millis(1);
+/// A longer one is so far that what is permitted only when it is needed comes too late.
+const AWAY: Duration = Duration::from_millis(10);
+/// So many round trips without enough new streams, and they are counted anew: streams come in
+/// bursts, and one that a queue on the path has held up is still a burst.
+const TOGETHER: u32 = 2;
 
 /// The streams that a peer may have open. Every permitted one costs memory whether it is used or
 /// not, so most peers, which are quiet, get few.
@@ -15,11 +20,11 @@ const NEAR: Duration = Duration::from_millis(1);
 pub(super) struct Allowance {
     streams: usize,
     most: usize,
-    /// Streams since then, counted for no longer than a round trip.
+    /// Streams since then, counted for no longer than [`TOGETHER`].
     begun: usize,
     since: Instant,
     /// As it was when it was last looked at.
-    round_trip: Duration,
+    round_trip: Option<Duration>,
 }
 
 impl Allowance {
@@ -30,7 +35,7 @@ impl Allowance {
             most,
             begun: 0,
             since: now,
-            round_trip: FAR,
+            round_trip: None,
         }
     }
 
@@ -40,33 +45,37 @@ impl Allowance {
     }
 
     /// The peer has begun a stream while so many are served. Gives what it may have from now on, if
-    /// that is more than before: it has begun or has open more than half of what it may within one
-    /// `round_trip`, and what it may begin later takes that long to reach it. A far peer, which
-    /// would wait a round trip for each step, gets all at once.
+    /// that is more than before: it has begun or has open more than half of what it may within two
+    /// `round_trip`s, and what it may begin later takes that long to reach it. A far peer, which
+    /// would wait a round trip for each step, gets all at once; one that is farther than that gets
+    /// it with its first stream.
     pub(super) fn begun(
         &mut self,
         served: usize,
         now: Instant,
-        round_trip: impl FnOnce() -> Option<Duration>,
+        round_trip: impl Fn() -> Option<Duration>,
     ) -> Option<u32> {
-        if now.duration_since(self.since) > self.round_trip {
+        let known = *self
+            .round_trip
+            .get_or_insert_with(|| round_trip().unwrap_or(FAR));
+        if now.duration_since(self.since) > known * TOGETHER {
             self.begun = 0;
             self.since = now;
         }
         self.begun += 1;
-        if self.begun.max(served) <= self.streams / 2 {
+        let many = self.streams / 2;
+        if self.streams >= self.most || known < AWAY && self.begun.max(served) <= many {
             return None;
         }
-        let round_trip = round_trip().unwrap_or(FAR);
-        let is_quick = now.duration_since(self.since) <= round_trip;
-        let grows = self.streams < self.most && (served > self.streams / 2 || is_quick);
+        let known = round_trip().unwrap_or(FAR);
+        self.round_trip = Some(known);
+        let is_quick = now.duration_since(self.since) <= known * TOGETHER;
         self.begun = 0;
         self.since = now;
-        self.round_trip = round_trip;
-        if !grows {
+        if known < AWAY && served <= many && !is_quick {
             return None;
         }
-        self.streams = match round_trip < NEAR {
+        self.streams = match known < NEAR {
             true => self.most.min(self.streams * 2),
             false => self.most,
         };
@@ -79,6 +88,7 @@ mod tests {
     use super::*;
 
     const LONG: Duration = Duration::from_millis(50);
+    const BETWEEN: Duration = Duration::from_millis(3);
     const SHORT: Duration = Duration::from_micros(500);
 
     /// Begins streams that end at once, one each `pause`; gives what the peer may have then.
@@ -93,29 +103,40 @@ mod tests {
 
     #[test]
     fn a_quiet_peer_keeps_the_few_it_has() {
-        assert_eq!(after(1000, Duration::from_millis(10), LONG), 16);
-        assert_eq!(after(1000, Duration::from_micros(100), SHORT), 16);
+        assert_eq!(after(1000, Duration::from_millis(10), BETWEEN), 16);
+        assert_eq!(after(1000, Duration::from_micros(200), SHORT), 16);
     }
 
     #[test]
-    fn quick_streams_make_it_grow_as_far_as_they_come_within_a_round_trip() {
+    fn quick_streams_make_it_grow_as_far_as_they_come_within_two_round_trips() {
         assert_eq!(after(9, Duration::from_micros(10), SHORT), 32);
-        assert_eq!(after(100_000, Duration::from_micros(10), SHORT), 128);
+        assert_eq!(after(100_000, Duration::from_micros(20), SHORT), 128);
         assert_eq!(after(100_000, Duration::from_micros(1), SHORT), 512);
     }
 
     #[test]
-    fn a_far_peer_gets_all_at_once() {
-        assert_eq!(after(9, Duration::from_millis(2), LONG), 512);
+    fn a_peer_that_is_not_near_gets_all_at_once() {
+        assert_eq!(after(9, Duration::from_micros(200), BETWEEN), 512);
         // Also when it was quiet before.
         let start = Instant::now();
         let mut allowance = Allowance::new((16, 512), start);
-        let far = || Some(LONG);
-        let quiet = (0..8).find_map(|_| allowance.begun(0, start, far));
+        let between = || Some(BETWEEN);
+        let quiet = (0..8).find_map(|_| allowance.begun(0, start, between));
         assert_eq!(quiet, None);
         let later = start + Duration::from_secs(60);
-        let grown = (1..=9).find_map(|_| allowance.begun(0, later, far));
+        let grown = (1..=9).find_map(|_| allowance.begun(0, later, between));
         assert_eq!(grown, Some(512));
+    }
+
+    #[test]
+    fn a_far_peer_gets_all_with_its_first_stream() {
+        let start = Instant::now();
+        let mut allowance = Allowance::new((16, 512), start);
+        assert_eq!(allowance.begun(0, start, || Some(LONG)), Some(512));
+        assert_eq!(allowance.begun(0, start, || Some(LONG)), None);
+        // So does one whose distance is not known.
+        let mut allowance = Allowance::new((16, 512), start);
+        assert_eq!(allowance.begun(0, start, || None), Some(512));
     }
 
     #[test]
