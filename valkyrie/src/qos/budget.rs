@@ -42,6 +42,10 @@ const ROUND_TRIPS: Duration = Duration::from_secs(10);
 /// gone before the round trip without it is forgotten.
 const RATES: Duration = Duration::from_secs(1);
 
+/// How much more than the path holds may be under way, as far as is known, at the start and later.
+const STARTING: (u128, u128) = (2, 1);
+const SETTLED: (u128, u128) = (5, 4);
+
 /// A best value of late, in two halves of a memory, so that an old one is forgotten.
 #[derive(Clone, Copy, Debug)]
 struct Best {
@@ -97,6 +101,27 @@ pub struct Departure {
     limited: bool,
 }
 
+/// How a budget looks for what its path can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    /// The transport has a start of its own, in which pieces wait for each other.
+    Waits,
+    /// There was no queue: the budget is what holds bytes back.
+    Grows,
+    /// Then there was one: the path is full.
+    Over,
+}
+
+impl Start {
+    fn moves_on(&mut self, queue: u128, allowed: u128) {
+        *self = match self {
+            Self::Waits if queue <= allowed => Self::Grows,
+            Self::Grows if queue > allowed * 2 => Self::Over,
+            _ => *self,
+        };
+    }
+}
+
 /// The budget of one class on one connection.
 #[derive(Clone, Debug)]
 pub struct Budget {
@@ -110,6 +135,7 @@ pub struct Budget {
     rate: Best,
     /// Smoothed round trip in nanoseconds (RFC 6298: an eighth of each new one).
     smoothed: Option<u128>,
+    start: Start,
 }
 
 impl Budget {
@@ -123,6 +149,7 @@ impl Budget {
             round_trip: Best::new(false, ROUND_TRIPS, now),
             rate: Best::new(true, RATES, now),
             smoothed: None,
+            start: Start::Waits,
         }
     }
 
@@ -188,9 +215,9 @@ impl Budget {
     }
 
     /// So many bytes have arrived: moves the limit half of the way, in a round trip, to where the
-    /// queue is as long as it is allowed to be; with hardly any queue up to twofold, so that a start
-    /// is quick. It grows to a quarter over what the path can hold at its best, so that one that has
-    /// become faster shows it.
+    /// queue is as long as it is allowed to be; with hardly any queue up to twofold. It grows to a
+    /// quarter over what the path can hold at its best, so that one that has become faster shows
+    /// it. At the start it grows twofold until there is a queue.
     fn adjust(&mut self, bytes: u64, smoothed: u128) {
         let (Some(round_trip), Some(rate)) = (self.round_trip.value(), self.rate.value()) else {
             return;
@@ -203,9 +230,14 @@ impl Budget {
             (self.policy.slack.as_nanos(), self.policy.queue.as_nanos());
         let allowed = (round_trip / 8).clamp(least_queue, most_queue);
         let queue = smoothed.saturating_sub(round_trip);
+        self.start.moves_on(queue, allowed);
+        let (hardly, over) = match self.start {
+            Start::Grows => (allowed, STARTING),
+            Start::Waits | Start::Over => (allowed / 4, SETTLED),
+        };
         let (limit, bytes) = (u128::from(self.limit), u128::from(bytes));
-        let most = rate * (round_trip + least_queue) / 1_000_000_000 * 5 / 4;
-        let wanted = if queue <= allowed / 4 {
+        let most = rate * (round_trip + least_queue) / 1_000_000_000 * over.0 / over.1;
+        let wanted = if queue <= hardly {
             limit + bytes
         } else if smoothed <= round_trip + allowed {
             let short = round_trip + allowed - smoothed;

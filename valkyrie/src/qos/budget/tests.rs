@@ -112,6 +112,20 @@ fn a_path_that_becomes_slower_is_followed_without_a_lasting_queue() {
 }
 
 #[test]
+fn a_start_finds_what_the_path_holds_within_some_round_trips() {
+    // The path holds 625 kB, the budget starts with 256.
+    let mut path = Path::new(12_500_000, Duration::from_millis(50));
+    path.run(Duration::from_millis(500));
+    path.arrived = 0;
+    path.run(Duration::from_millis(500));
+    let used = path.arrived * 100 / (path.rate / 2);
+    assert!(used >= 85, "{used} % of the link in the second half second");
+    // What may be too much is there once, for no longer than a round trip.
+    let queue = path.longest_queue;
+    assert!(queue <= Duration::from_millis(55), "a queue of {queue:?}");
+}
+
+#[test]
 fn a_sender_with_little_to_say_does_not_shrink_its_budget() {
     let start = Instant::now();
     let mut budget = Budget::new(BudgetPolicy::default(), start);
