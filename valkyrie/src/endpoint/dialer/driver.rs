@@ -28,6 +28,13 @@ use newer::outlive;
 /// Time for what was written last to leave before the sockets are closed.
 const FLUSH: Duration = Duration::from_secs(3);
 
+/// So long after a connection was lost an attempt that hears nothing is given up early and made
+/// anew: a transport that hears nothing waits longer and longer before it sends again, and would
+/// sleep over the moment in which the network is whole again.
+const URGENT: Duration = Duration::from_secs(10);
+/// What such an attempt is given beyond thrice the time that a connection took before.
+const MARGIN: Duration = Duration::from_millis(150);
+
 /// A connection that the server has admitted.
 pub(super) struct Admitted {
     /// Which target it was reached by.
@@ -46,6 +53,8 @@ pub(super) struct Driver {
     connector: Arc<Connector>,
     place: Place,
     pub(super) backoff: Backoff,
+    /// How long it took to connect when it last worked.
+    took: Duration,
     ticket: Option<Ticket>,
     /// The targets that were configured; those in the settings are tried at the moment.
     home: Vec<Target>,
@@ -70,6 +79,7 @@ impl Driver {
             connector: Arc::new(connector),
             place: Place::of(&settings.targets),
             backoff: Backoff::new(first, largest),
+            took: Duration::from_millis(100),
             ticket: None,
             home: settings.targets.clone(),
             away: None,
@@ -85,6 +95,21 @@ impl Driver {
     ) -> Result<Admitted, CallError> {
         let won = self.reach(expected, choice).await?;
         self.greet(won, false).await
+    }
+
+    /// The same in a hurry; none when nothing was heard.
+    async fn hurried(&mut self, expected: &SpiffeId) -> Option<Result<Admitted, CallError>> {
+        let second = match self.settings.targets.len() {
+            0 | 1 => Duration::ZERO,
+            _ => self.settings.head_start,
+        };
+        let patience = self.took * 3 + second + MARGIN;
+        let reaching = self.reach(Some(expected), Choice::Any);
+        match tokio::time::timeout(patience, reaching).await {
+            Ok(Ok(won)) => Some(self.greet(won, false).await),
+            Ok(Err(error)) => Some(Err(error)),
+            Err(_) => None,
+        }
     }
 
     /// Connects once; the server has not admitted us yet.
@@ -104,9 +129,12 @@ impl Driver {
         let targets = &self.settings.targets;
         let head_start = self.settings.head_start;
         let patience = self.settings.limits.hello + head_start * order.len() as u32;
+        let begun = Instant::now();
         let racing = race(&self.connector, targets, &order, head_start, expected);
         let won = tokio::time::timeout(patience, racing).await;
-        won.unwrap_or_else(|_| Err(slow()))
+        let won = won.unwrap_or_else(|_| Err(slow()))?;
+        self.took = begun.elapsed();
+        Ok(won)
     }
 
     /// Shakes hands, in time. `beside` takes the session over from a connection that is well.
@@ -384,17 +412,26 @@ impl Driver {
             return None;
         };
         let mut asked = None;
+        let begun = Instant::now();
+        let mut silent = false;
         for turn in 0_u64.. {
             self.aim(turn);
-            let wait = self.backoff.next(rand::random(), asked);
+            let wait = match silent {
+                true => Duration::ZERO,
+                false => self.backoff.next(rand::random(), asked),
+            };
             let attempted = tokio::select! {
                 () = shared.down() => return None,
                 attempted = async {
                     tokio::time::sleep(wait).await;
-                    self.attempt(Some(&server), Choice::Any).await
+                    match begun.elapsed() < URGENT {
+                        true => self.hurried(&server).await,
+                        false => Some(self.attempt(Some(&server), Choice::Any).await),
+                    }
                 } => attempted,
             };
-            match attempted {
+            silent = attempted.is_none();
+            match attempted.unwrap_or_else(|| Err(slow())) {
                 Ok(admitted) => {
                     self.away = self.away.take().filter(|_| turn.is_multiple_of(2));
                     return self.replace(shared, handles, admitted).await;
