@@ -80,6 +80,8 @@ pub use crate::transport::MemoryHub;
 #[cfg(feature = "qlog")]
 pub use crate::transport::quic::qlog::Qlog;
 pub use crate::wire::{Class, Method, SessionId};
+#[cfg(feature = "quic")]
+pub use dialer::Sockets;
 pub use dialer::{Dialer, DialerBuilder, Paths, Target};
 pub use handler::{CallContext, Handler};
 pub use notices::Notice;

@@ -4,6 +4,8 @@
 mod driver;
 mod paths;
 mod race;
+#[cfg(feature = "quic")]
+mod sockets;
 mod target;
 
 #[cfg(any(feature = "quic", feature = "tcp"))]
@@ -21,6 +23,8 @@ use crate::metrics::Metrics;
 use crate::qos::QosPolicy;
 use driver::{Choice, Driver};
 pub use paths::Paths;
+#[cfg(feature = "quic")]
+pub use sockets::Sockets;
 pub use target::Target;
 
 /// How long a way is tried before the next one is tried beside it: the delay between connection
@@ -40,6 +44,8 @@ impl Dialer {
             targets: Vec::new(),
             head_start: HEAD_START,
             paths: Paths::new(),
+            #[cfg(feature = "quic")]
+            sockets: Sockets::new(),
             retry_preferred: RETRY_PREFERRED,
             expected: None,
             handler: Arc::new(Refuses),
@@ -59,6 +65,8 @@ pub struct DialerBuilder {
     targets: Vec<Target>,
     head_start: Duration,
     paths: Paths,
+    #[cfg(feature = "quic")]
+    sockets: Sockets,
     retry_preferred: Duration,
     expected: Option<SpiffeId>,
     handler: Arc<dyn Handler>,
@@ -120,6 +128,14 @@ impl DialerBuilder {
     #[must_use]
     pub fn paths(mut self, paths: Paths) -> Self {
         self.paths = paths;
+        self
+    }
+
+    /// Dials QUIC from these sockets, which other dialers may share.
+    #[cfg(feature = "quic")]
+    #[must_use]
+    pub fn sockets(mut self, sockets: Sockets) -> Self {
+        self.sockets = sockets;
         self
     }
 

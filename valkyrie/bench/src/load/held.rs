@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::Result;
 use futures::StreamExt;
 use serde_json::json;
+use valkyrie::endpoint::Sockets;
 
 use super::Options;
 use crate::figures::{Figures, Latencies};
@@ -25,6 +26,7 @@ pub(super) async fn handshakes(
     let mut latencies = Latencies::new();
     let (peer, pki) = (options.common.peer, &options.common.pki);
     // Keys are read and made before, as a program does at its start.
+    let sockets = Sockets::new();
     let mut identity = None;
     let mut endpoint = None;
     match peer {
@@ -36,7 +38,7 @@ pub(super) async fn handshakes(
         let start = Instant::now();
         let client = match (&identity, &endpoint) {
             (Some(identity), _) => {
-                Client::Ours(ours::dial(peer, identity.clone(), options.server).await?)
+                Client::Ours(ours::dial(peer, identity.clone(), &sockets, options.server).await?)
             }
             (_, Some(endpoint)) => Client::Raw {
                 quic: raw::connect(endpoint, options.server).await?,
@@ -58,6 +60,7 @@ pub(super) async fn hold(options: &Options, count: usize) -> Result<()> {
     let (peer, pki) = (options.common.peer, &options.common.pki);
     let start = Instant::now();
     let identity = pki::identity(pki, "client")?;
+    let sockets = Sockets::new();
     let endpoint = match peer {
         Peer::Quinn => Some(raw::client(pki)?),
         _ => None,
@@ -68,7 +71,9 @@ pub(super) async fn hold(options: &Options, count: usize) -> Result<()> {
                 quic: raw::connect(endpoint, options.server).await?,
                 long: false,
             },
-            None => Client::Ours(ours::dial(peer, identity.clone(), options.server).await?),
+            None => {
+                Client::Ours(ours::dial(peer, identity.clone(), &sockets, options.server).await?)
+            }
         })
     });
     let connected: Vec<_> = connecting.buffer_unordered(AT_ONCE).collect().await;

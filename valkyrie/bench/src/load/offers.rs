@@ -10,7 +10,7 @@ use futures::StreamExt;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
-use valkyrie::endpoint::{CallError, CallOptions, Code, Session};
+use valkyrie::endpoint::{CallError, CallOptions, Code, Session, Sockets};
 
 use super::pace::Pace;
 use super::{Options, millis, ours, small};
@@ -37,8 +37,17 @@ pub(super) async fn ask(
 ) -> Result<()> {
     ours(options.common.peer)?;
     let identity = pki::identity(&options.common.pki, "agent")?;
-    let connecting = futures::stream::iter(0..agents)
-        .map(|_| dial(options.common.peer, identity.clone(), options.server));
+    // Each has a socket of its own, as agents on other machines have.
+    let connecting = futures::stream::iter(0..agents).map(|_| async {
+        let sockets = Sockets::new();
+        dial(
+            options.common.peer,
+            identity.clone(),
+            &sockets,
+            options.server,
+        )
+        .await
+    });
     let connected: Vec<_> = connecting.buffer_unordered(16).collect().await;
     let sessions = connected.into_iter().collect::<Result<Vec<_>>>()?;
     let wish = Wish {

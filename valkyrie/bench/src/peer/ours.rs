@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use storage::FsLogs;
 use valkyrie::endpoint::{
     CallContext, CallError, CallOptions, Class, Code, Dialer, Handler, Limits, Method, Rx, Server,
-    Session, Tx,
+    Session, Sockets, Tx,
 };
 use valkyrie::qos::Rate;
 
@@ -148,16 +148,18 @@ pub(crate) async fn connect(
     server: SocketAddr,
     name: &str,
 ) -> Result<Session> {
-    dial(peer, pki::identity(pki, name)?, server).await
+    dial(peer, pki::identity(pki, name)?, &Sockets::new(), server).await
 }
 
 /// Connects with an identity that is there already.
 pub(crate) async fn dial(
     peer: Peer,
     identity: valkyrie::identity::IdentityStore,
+    sockets: &Sockets,
     server: SocketAddr,
 ) -> Result<Session> {
     let builder = Dialer::builder(identity)
+        .sockets(sockets.clone())
         .limits(limits())
         .handler(Arc::new(Agent));
     let builder = match peer {

@@ -3,9 +3,6 @@
 
 use std::net::SocketAddr;
 
-#[cfg(feature = "quic")]
-use parking_lot::Mutex;
-
 use crate::endpoint::tenure::{Tenure, denied};
 use crate::endpoint::{CallError, Code, DialerBuilder, Limits, MemoryHub};
 use crate::identity::{IdentityStore, SpiffeId};
@@ -118,9 +115,8 @@ pub(super) struct Reached {
 pub(super) struct Connector {
     pub(super) identity: IdentityStore,
     pub(super) limits: Limits,
-    /// The socket that QUIC is dialed from; made when it is first needed.
     #[cfg(feature = "quic")]
-    socket: Mutex<Option<quinn::Endpoint>>,
+    sockets: super::sockets::Sockets,
     #[cfg(feature = "qlog")]
     qlog: Option<crate::endpoint::Qlog>,
 }
@@ -131,7 +127,7 @@ impl Connector {
             identity: settings.identity.clone(),
             limits: settings.limits.clone(),
             #[cfg(feature = "quic")]
-            socket: Mutex::default(),
+            sockets: settings.sockets.clone(),
             #[cfg(feature = "qlog")]
             qlog: settings.qlog.clone(),
         }
@@ -171,7 +167,7 @@ impl Connector {
             #[cfg(feature = "quic")]
             Target::Quic(server) => {
                 use crate::transport::quic;
-                let endpoint = self.socket(*server)?;
+                let endpoint = self.sockets.towards(*server)?;
                 let (identity, limits) = (&self.identity, &self.limits);
                 let connected = quic::connect(
                     &endpoint,
@@ -243,35 +239,10 @@ impl Connector {
         Ok((Connection::Memory(memory), remote))
     }
 
-    #[cfg(feature = "quic")]
-    fn socket(&self, server: SocketAddr) -> Result<quinn::Endpoint, CallError> {
-        let mut socket = self.socket.lock();
-        if let Some(endpoint) = &*socket
-            && endpoint
-                .local_addr()
-                .is_ok_and(|local| local.is_ipv4() == server.is_ipv4())
-        {
-            return Ok(endpoint.clone());
-        }
-        let endpoint = crate::transport::quic::client_endpoint(server).map_err(|error| {
-            CallError::new(
-                Code::Unavailable,
-                format!("no socket to dial from: {error}"),
-            )
-        })?;
-        *socket = Some(endpoint.clone());
-        Ok(endpoint)
-    }
-
-    /// Returns when everything that was closed has left.
+    /// Returns when everything that was closed has left and nobody else uses the sockets.
     pub(super) async fn flushed(&self) {
         #[cfg(feature = "quic")]
-        {
-            let endpoint = self.socket.lock().clone();
-            if let Some(endpoint) = endpoint {
-                endpoint.wait_idle().await;
-            }
-        }
+        self.sockets.flushed().await;
     }
 }
 
