@@ -16,6 +16,7 @@ mod uses;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crds::{
@@ -186,6 +187,9 @@ pub(crate) struct ValidStep {
     pub(crate) image: Option<Template>,
     pub(crate) working_dir: Option<Template>,
     pub(crate) timeout: Option<Duration>,
+    /// The script and the shell's words of its own, shared by all attempts of all entries.
+    pub(crate) script: Arc<str>,
+    pub(crate) shell: Arc<[String]>,
     /// The pipeline's, the job's and the step's variables; a later one has replaced an earlier one.
     pub(crate) env: Vec<ValidEnv>,
 }

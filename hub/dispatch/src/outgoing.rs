@@ -61,8 +61,8 @@ fn step(step: &plan::StepOffer) -> wire::StepSpec {
     } = step;
     wire::StepSpec {
         name: name.clone(),
-        script: script.clone(),
-        shell: shell.clone(),
+        script: script.to_string(),
+        shell: shell.to_vec(),
         workdir: workdir.clone(),
         env: variables.iter().map(env).collect(),
         timeout_ms: timeout.map_or(0, millis),
@@ -151,8 +151,8 @@ mod tests {
                 },
                 continue_on_error: true,
                 annex: 2,
-                script: "saw".to_owned(),
-                shell: vec!["sh".to_owned()],
+                script: "saw".into(),
+                shell: ["sh".to_owned()].into(),
                 workdir: "wood".to_owned(),
                 env: vec![
                     entry(

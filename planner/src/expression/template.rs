@@ -292,8 +292,10 @@ impl Expression {
     }
 
     fn text(&self, evaluator: &Evaluator<'_>) -> Result<String, String> {
-        let value = self.evaluate(evaluator)?;
-        as_text(value).map_err(|error| self.explain(&error))
+        evaluator.once(&self.program, || {
+            let value = self.evaluate(evaluator)?;
+            as_text(value).map_err(|error| self.explain(&error))
+        })
     }
 
     pub(super) fn explain(&self, error: &str) -> String {

@@ -165,6 +165,16 @@ pub struct Evaluator<'b> {
     context: Context<'b, 'static>,
     /// The values of each frame that was needed, by its address: each is evaluated once.
     frames: RefCell<HashMap<*const Frame, Rc<FrameValues>>>,
+    /// What expressions gave as text, by the address of their program: a variable of the job
+    /// stands in each of its steps.
+    texts: RefCell<HashMap<*const Program, Text>>,
+}
+
+/// An evaluated expression.
+struct Text {
+    /// Kept so that no other program gets its address.
+    _program: Arc<Program>,
+    text: Result<String, String>,
 }
 
 /// The evaluated values of a frame, in its order.
@@ -192,8 +202,30 @@ impl<'b> Evaluator<'b> {
             let steps = steps.map(|step| (step.name, map([("outputs", texts(&step.outputs))])));
             context.add_variable_from_value("steps", map(steps));
         }
-        let frames = RefCell::default();
-        Self { context, frames }
+        Self {
+            context,
+            frames: RefCell::default(),
+            texts: RefCell::default(),
+        }
+    }
+
+    /// The text that a program gives, evaluated when it is first asked for.
+    pub(super) fn once(
+        &self,
+        program: &Arc<Program>,
+        evaluate: impl FnOnce() -> Result<String, String>,
+    ) -> Result<String, String> {
+        let key = Arc::as_ptr(program);
+        if let Some(known) = self.texts.borrow().get(&key) {
+            return known.text.clone();
+        }
+        let text = evaluate();
+        let known = Text {
+            _program: Arc::clone(program),
+            text: text.clone(),
+        };
+        self.texts.borrow_mut().insert(key, known);
+        text
     }
 
     pub(super) fn execute(&self, program: &Program) -> Result<Value, ExecutionError> {

@@ -2,6 +2,7 @@
 //! Must not look at states: it maps a valid job to two values.
 
 use std::fmt::Display;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crds::{EnvSource, EnvVar, FailureClass, JobStatus};
@@ -20,7 +21,8 @@ use crate::pod;
 use crate::validate::{ValidEnvValue, ValidJob, ValidPipeline, ValidStep};
 
 /// Shell of steps that name none, in jobs that name none.
-const DEFAULT_SHELL: [&str; 2] = ["/bin/sh", "-e"];
+static DEFAULT_SHELL: LazyLock<Arc<[String]>> =
+    LazyLock::new(|| ["/bin/sh", "-e"].map(str::to_owned).into());
 
 /// Name of the place of a job's current attempt.
 pub(super) fn place_name(turn: &Turn<'_>, job: usize) -> String {
@@ -231,13 +233,14 @@ fn offer(
     let valid = turn.job_of(pipeline, job);
     let sources = sources(valid, turn.env());
     let (_, annexes) = step_images(turn, valid, values)?;
+    let of_job: Arc<[String]> = valid.spec.shell.as_slice().into();
     let steps = valid.spec.steps.iter().zip(&valid.steps).zip(annexes);
     let steps = steps.map(|((spec, step), annex)| {
         let of_step = |ending: Ending| Ending {
             message: format!("step `{}`: {}", spec.name, ending.message),
             ..ending
         };
-        let shell = [&spec.shell, &valid.spec.shell]
+        let shell = [&step.shell, &of_job]
             .into_iter()
             .find(|words| !words.is_empty());
         let workdir = values.optional("workingDir", step.working_dir.as_ref());
@@ -246,10 +249,8 @@ fn offer(
             runs: values.runs(step).map_err(of_step)?,
             continue_on_error: spec.continue_on_error,
             annex,
-            script: spec.run.clone(),
-            shell: shell
-                .cloned()
-                .unwrap_or_else(|| DEFAULT_SHELL.map(str::to_owned).to_vec()),
+            script: step.script.clone(),
+            shell: shell.unwrap_or(&DEFAULT_SHELL).clone(),
             workdir: workdir.map_err(of_step)?.unwrap_or_default(),
             env: env(step, turn.env(), &sources, values).map_err(of_step)?,
             timeout: step.timeout,

@@ -1,6 +1,7 @@
 //! The plan: a value that says what to do, in which order, and what the status becomes.
 //! Must not decide anything: types only.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crds::{EnvSource, PipelineRunStatus, PodOptions, Service};
@@ -150,9 +151,9 @@ pub struct StepOffer {
     /// job's own.
     pub annex: u32,
     /// The script, as written.
-    pub script: String,
+    pub script: Arc<str>,
     /// The shell, as a command; the script's file name is added at the end.
-    pub shell: Vec<String>,
+    pub shell: Arc<[String]>,
     /// Working directory; empty for the job's.
     pub workdir: String,
     /// Environment: the pipeline's, the job's and the step's, merged.

@@ -51,6 +51,8 @@ pub(super) fn step(
             image,
             working_dir,
             timeout,
+            script: step.run.as_str().into(),
+            shell: words.as_slice().into(),
             env: merged(shared, &own),
         },
         own,
