@@ -4,7 +4,8 @@
 use std::hint::black_box;
 
 use crds::{
-    Axis, EnvVar, Job, Matrix, ParamValue, PipelineRun, PipelineRunSpec, PipelineSpec, Step,
+    Axis, EnvVar, InputValue, Job, Matrix, Param, ParamType, ParamValue, PipelineRun,
+    PipelineRunSpec, PipelineSpec, Step, StepTemplate, TemplateUse,
 };
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use jiff::Timestamp;
@@ -68,6 +69,41 @@ fn matrices(jobs: usize, size: i64) -> PipelineSpec {
         jobs: (0..jobs).map(with_matrix).collect(),
         ..PipelineSpec::default()
     }
+}
+
+/// The same, each step by a template with an input that its variables read.
+fn by_template(mut spec: PipelineSpec) -> PipelineSpec {
+    let template = StepTemplate {
+        name: "cargo".to_owned(),
+        description: None,
+        inputs: vec![Param {
+            name: "profile".to_owned(),
+            param_type: ParamType::String,
+            default: None,
+            allowed: Vec::new(),
+            description: None,
+        }],
+        env: vec![EnvVar {
+            name: "PROFILE".to_owned(),
+            value: Some("${{ inputs.profile }}".to_owned()),
+            value_from: None,
+        }],
+        steps: job(String::new(), Vec::new()).steps[..1].to_vec(),
+        outputs: Vec::new(),
+    };
+    spec.step_templates = vec![template];
+    for step in spec.jobs.iter_mut().flat_map(|job| &mut job.steps) {
+        step.run = String::new();
+        step.uses = Some(TemplateUse {
+            pipeline: None,
+            template: "cargo".to_owned(),
+        });
+        step.with = vec![InputValue {
+            name: "profile".to_owned(),
+            value: ParamValue::String("${{ matrix.n }}".to_owned()),
+        }];
+    }
+    spec
 }
 
 /// A run, with the facts of all jobs that it has started.
@@ -178,14 +214,18 @@ fn turns(criterion: &mut Criterion) {
 /// The turn that starts every job of the run's matrices.
 fn start(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("start");
-    for (jobs, size) in [(1, 256), (4, 250)] {
-        let mut running = Running::new(matrices(jobs, size));
+    for (name, jobs, size) in [("jobs", 1, 256), ("jobs", 4, 250), ("uses", 4, 250)] {
+        let spec = matrices(jobs, size);
+        let mut running = Running::new(match name {
+            "uses" => by_template(spec),
+            _ => spec,
+        });
         running.run.status = None;
         let count = jobs * usize::try_from(size).expect("it is small");
         let places = running.plan().steps.len();
         assert!(places >= count, "all {count} jobs start, not {places}");
         group.throughput(Throughput::Elements(count as u64));
-        group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+        group.bench_function(BenchmarkId::new(name, count), |bencher| {
             bencher.iter(|| black_box(running.plan()));
         });
     }

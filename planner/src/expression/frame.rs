@@ -75,6 +75,13 @@ impl Frame {
         self.bindings.iter().position(|known| known.name == name)
     }
 
+    /// Whether an expression is nothing but this binding.
+    pub(super) fn is_bare(&self, binding: usize, source: &str) -> bool {
+        let name = source.strip_prefix(self.kind.root());
+        let name = name.and_then(|rest| rest.strip_prefix('.'));
+        name == Some(&self.bindings[binding].name)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.bindings.len()
     }

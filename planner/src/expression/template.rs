@@ -41,8 +41,17 @@ pub(super) struct Expression {
     /// True when its value is known to the agent only.
     hashes_files: bool,
     pub(super) uses: Uses,
-    /// The frame that it was compiled in, and what it reads of it.
-    frame: Option<(Arc<Frame>, Reads)>,
+    frame: Option<Closure>,
+}
+
+/// The frame that an expression was compiled in.
+#[derive(Clone, Debug)]
+struct Closure {
+    frame: Arc<Frame>,
+    /// What the expression reads of it.
+    reads: Reads,
+    /// The value that is all of the expression.
+    bare: Option<usize>,
 }
 
 /// What an expression reads, so that nothing else has to be prepared for it.
@@ -279,14 +288,30 @@ impl Expression {
             result: found.result,
             hashes_files: found.hashes_files,
             uses: found.uses,
-            frame: scope.frame.clone().map(|frame| (frame, found.reads)),
+            frame: scope.frame.clone().map(|frame| {
+                let source = source.trim();
+                let bare = found.reads.first().copied();
+                let bare = bare.filter(|binding| frame.is_bare(*binding, source));
+                Closure {
+                    frame,
+                    reads: found.reads,
+                    bare,
+                }
+            }),
         })
     }
 
     pub(super) fn evaluate(&self, evaluator: &Evaluator<'_>) -> Result<Value, String> {
         let result = match &self.frame {
             None => evaluator.execute(&self.program),
-            Some((frame, reads)) => evaluator.execute_in(frame, reads, &self.program)?,
+            Some(Closure {
+                frame,
+                bare: Some(binding),
+                ..
+            }) => return evaluator.bound(frame, *binding),
+            Some(Closure { frame, reads, .. }) => {
+                evaluator.execute_in(frame, reads, &self.program)?
+            }
         };
         result.map_err(|error| self.explain(&in_words(&error, &self.source)))
     }

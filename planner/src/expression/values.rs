@@ -181,9 +181,17 @@ struct Text {
 struct FrameValues {
     /// Kept so that no other frame gets its address.
     _frame: Arc<Frame>,
-    root: &'static str,
-    all: Vec<Result<(), String>>,
-    map: Value,
+    all: Vec<(String, Result<Value, String>)>,
+    /// Those that could be evaluated, for programs that do more than to read one.
+    map: OnceCell<Value>,
+}
+
+impl FrameValues {
+    fn map(&self) -> Value {
+        let all = self.all.iter();
+        let known = all.filter_map(|(name, value)| Some((name.as_str(), value.clone().ok()?)));
+        self.map.get_or_init(|| map(known)).clone()
+    }
 }
 
 impl<'b> Evaluator<'b> {
@@ -242,11 +250,18 @@ impl<'b> Evaluator<'b> {
     ) -> Result<Result<Value, ExecutionError>, String> {
         let values = self.frame(frame);
         for binding in reads {
-            values.all[*binding].clone()?;
+            if let Err(error) = &values.all[*binding].1 {
+                return Err(error.clone());
+            }
         }
         let mut context = self.context.new_inner_scope();
-        context.add_variable_from_value(values.root, values.map.clone());
+        context.add_variable_from_value(frame.kind().root(), values.map());
         Ok(program.execute(&context))
+    }
+
+    /// One value of a frame.
+    pub(super) fn bound(&self, frame: &Arc<Frame>, binding: usize) -> Result<Value, String> {
+        self.frame(frame).all[binding].1.clone()
     }
 
     fn frame(&self, frame: &Arc<Frame>) -> Rc<FrameValues> {
@@ -254,16 +269,10 @@ impl<'b> Evaluator<'b> {
         if let Some(known) = self.frames.borrow().get(&key) {
             return Rc::clone(known);
         }
-        let evaluated = frame.values(self);
-        let all = evaluated.iter().map(|(_, value)| value.as_ref());
-        let all = all.map(|value| value.map(drop).map_err(String::clone));
         let values = Rc::new(FrameValues {
             _frame: Arc::clone(frame),
-            root: frame.kind().root(),
-            all: all.collect(),
-            map: map(evaluated
-                .iter()
-                .filter_map(|(name, value)| Some((name.as_str(), value.clone().ok()?)))),
+            all: frame.values(self),
+            map: OnceCell::new(),
         });
         self.frames.borrow_mut().insert(key, Rc::clone(&values));
         values
