@@ -120,8 +120,7 @@ impl Driver {
         let answer = answer.with_context(|| format!("{row}, {peer:?}"))?;
         let after = running.server.usage()?;
         let mut figures: Figures = serde_json::from_value(answer["figures"].clone())?;
-        figures.insert("server_cpu_s".into(), after.cpu - before.cpu);
-        figures.insert("server_rss_kb".into(), after.rss_kb);
+        rows::used(&mut figures, before, after);
         self.record(row, peer, figures.clone(), machine)?;
         Ok(Some(figures))
     }

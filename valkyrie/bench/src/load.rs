@@ -155,7 +155,9 @@ pub(crate) async fn load(options: Options) -> Result<()> {
             reconnect::measure(&connect().await?, millis, &mut figures).await?;
         }
     }
-    figures.insert("client_cpu_s".into(), machine::usage()?.cpu - started.cpu);
+    let used = machine::usage()?;
+    figures.insert("client_cpu_s".into(), used.cpu - started.cpu);
+    figures.insert("client_rss_kb".into(), used.rss_kb);
     print(&json!({ "figures": figures }));
     Ok(())
 }

@@ -15,6 +15,9 @@ use table::Measured;
 /// Debian packages that the driver starts programs of.
 const PACKAGES: &[(&str, &str)] = &[("nats-server", "nats-server"), ("ethtool", "ethtool")];
 
+/// Seeds of kills.
+const KILLS: u32 = 10_000;
+
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     /// The whole table within four minutes, with fewer and shorter rounds
@@ -67,5 +70,40 @@ fn measure(options: &Options) -> Result<String> {
         "the driver failed: {}",
         output.status
     );
-    String::from_utf8(output.stdout).context("the driver printed no text")
+    let lines = String::from_utf8(output.stdout).context("the driver printed no text")?;
+    match options.only.is_empty() {
+        true => Ok(format!("{lines}{}\n", kills()?)),
+        false => Ok(lines),
+    }
+}
+
+/// Runs the seeds of kills, which fail when something is lost or doubled; a line as the driver's.
+fn kills() -> Result<String> {
+    let seeds = KILLS.to_string();
+    let test = ["--exact", "many_kills", "--ignored", "--nocapture"];
+    let mut command = shell::cargo();
+    command
+        .env("VALKYRIE_SEEDS", &seeds)
+        .args([
+            "test",
+            "--quiet",
+            "-p",
+            "valkyrie",
+            "--test",
+            "simulation",
+            "--",
+        ])
+        .args(test);
+    let output = command.stderr(Stdio::inherit()).output();
+    let output = output.context("can't start the simulation")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(
+        output.status.success() && text.contains(&format!("{seeds} seeds: ")),
+        "the simulation of kills failed:\n{text}"
+    );
+    let figures = serde_json::json!({ "seeds": KILLS, "lost_or_doubled": 0 });
+    let record = serde_json::json!({
+        "row": "kills", "peer": "valkyrie", "figures": figures,
+    });
+    Ok(record.to_string())
 }

@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::{Driver, Place};
 use crate::figures::Figures;
 use crate::lab::Path;
-use crate::machine;
+use crate::machine::{self, Usage};
 use crate::peer::Peer;
 
 /// How much is measured.
@@ -187,7 +187,8 @@ pub(super) fn far(driver: &mut Driver, size: &Size) -> Result<()> {
 /// Cuts the path under a client that asks all the time.
 fn reconnect(driver: &mut Driver, peer: Peer) -> Result<()> {
     let machine = machine::busy()?;
-    let running = driver.serve(peer, Place::Far)?;
+    let mut running = driver.serve(peer, Place::Far)?;
+    let before = running.server.usage()?;
     let load = words("reconnect --millis=12000");
     let mut client = driver.client(peer, &running, &load)?;
     std::thread::sleep(Duration::from_millis(1500));
@@ -199,7 +200,14 @@ fn reconnect(driver: &mut Driver, peer: Peer) -> Result<()> {
     let mut figures: Figures = serde_json::from_value(answer["figures"].clone())?;
     let again = figures.get("again_at_s").copied().unwrap_or_default();
     figures.insert("again_ms".into(), (again - opened) * 1000.0);
+    used(&mut figures, before, running.server.usage()?);
     driver.record("reconnect", peer, figures, machine)
+}
+
+/// What the server has used meanwhile.
+pub(super) fn used(figures: &mut Figures, before: Usage, after: Usage) {
+    figures.insert("server_cpu_s".into(), after.cpu - before.cpu);
+    figures.insert("server_rss_kb".into(), after.rss_kb);
 }
 
 /// Very many connections; once, since it takes long.
@@ -215,12 +223,15 @@ pub(super) fn many(driver: &mut Driver, _: &Size) -> Result<()> {
         let mut running = driver.serve(peer, Place::Apart)?;
         let before = running.server.usage()?;
         let mut holding = Vec::new();
-        let mut rate = 0.0;
+        let (mut rate, mut spent) = (0.0, Usage::default());
         for _ in 0..clients {
             let load = words(&format!("hold --count={each}"));
             let mut client = driver.client(peer, &running, &load)?;
             let up = client.line()?;
             rate += up["figures"]["accepted_per_s"].as_f64().unwrap_or_default();
+            let usage: Usage = serde_json::from_value(up["usage"].clone())?;
+            spent.cpu += usage.cpu;
+            spent.rss_kb += usage.rss_kb;
             holding.push(client);
         }
         let after = running.server.usage()?;
@@ -234,6 +245,9 @@ pub(super) fn many(driver: &mut Driver, _: &Size) -> Result<()> {
         figures.insert("kb_per_connection".into(), kept);
         figures.insert("live".into(), live);
         figures.insert("accepted_per_s".into(), rate / clients as f64);
+        used(&mut figures, before, after);
+        figures.insert("client_cpu_s".into(), spent.cpu);
+        figures.insert("client_rss_kb".into(), spent.rss_kb);
         driver.record("idle", peer, figures, machine)?;
     }
     Ok(())

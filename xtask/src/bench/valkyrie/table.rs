@@ -14,8 +14,8 @@ struct Record {
     row: String,
     peer: String,
     figures: BTreeMap<String, f64>,
-    busy: f64,
-    steal: f64,
+    busy: Option<f64>,
+    steal: Option<f64>,
 }
 
 /// The values of one figure, one for each round.
@@ -55,8 +55,8 @@ impl Measured {
         for line in lines.lines() {
             let record: Record = serde_json::from_str(line)
                 .with_context(|| format!("the driver printed `{line}`"))?;
-            measured.busy.0.push(record.busy);
-            measured.steal.0.push(record.steal);
+            measured.busy.0.extend(record.busy);
+            measured.steal.0.extend(record.steal);
             for (figure, value) in record.figures {
                 let key = (record.row.clone(), record.peer.clone(), figure);
                 measured.series.entry(key).or_default().0.push(value);
@@ -86,15 +86,7 @@ const RAW: &[(&str, &str, Names)] = &[
     ("echo-64", "64 B echo, 64 outstanding", RATE),
     ("open-50", "open loop at half of its peak", RATE),
     ("open-80", "open loop at 80 % of its peak", RATE),
-    (
-        "bulk",
-        "bulk, one stream",
-        &[
-            ("gbit_s", "Gbit/s"),
-            ("server_cpu_s", "s CPU server"),
-            ("client_cpu_s", "s CPU client"),
-        ],
-    ),
+    ("bulk", "bulk, one stream", &[("gbit_s", "Gbit/s")]),
     (
         "messages",
         "64 B messages one way, 64 in a write",
@@ -138,6 +130,11 @@ const RAW: &[(&str, &str, Names)] = &[
         "reconnect",
         "first answer after a cut of 5 s",
         &[("again_ms", "ms")],
+    ),
+    (
+        "kills",
+        "kills of both ends of a log and a transfer, by seeds",
+        &[("seeds", "seeds"), ("lost_or_doubled", "lost or doubled")],
     ),
 ];
 const LATENCY: Names = &[("p50_us", "us p50"), ("p99_us", "us p99")];
@@ -195,7 +192,9 @@ pub(super) fn markdown(measured: &Measured, judged: &[Judged], quick: bool) -> S
         ));
     }
     text.push_str(
-        "\nEvery figure, in both directions:\n\n| what | who | measured |\n|---|---|---|\n",
+        "\nEvery figure, in both directions, with the processor time and the memory of both ends \
+         (of all clients together):\n\n\
+         | what | who | measured | server | client |\n|---|---|---|---|---|\n",
     );
     for (row, what, figures) in RAW {
         for (peer, who) in PEERS {
@@ -204,11 +203,27 @@ pub(super) fn markdown(measured: &Measured, judged: &[Judged], quick: bool) -> S
                 .filter_map(|(figure, unit)| shown(&measured.series(row, peer, figure), unit))
                 .collect();
             if !cells.is_empty() {
-                text.push_str(&format!("| {what} | {who} | {} |\n", cells.join("; ")));
+                let (server, client) = (
+                    used(measured, (row, peer), "server"),
+                    used(measured, (row, peer), "client"),
+                );
+                let cells = cells.join("; ");
+                text.push_str(&format!(
+                    "| {what} | {who} | {cells} | {server} | {client} |\n"
+                ));
             }
         }
     }
     text
+}
+
+/// What one end has used, as medians.
+fn used(measured: &Measured, (row, peer): (&str, &str), end: &str) -> String {
+    let median = |figure: &str| measured.median(row, peer, &format!("{end}_{figure}"));
+    let cpu = median("cpu_s").map(|cpu| format!("{} s", number(cpu)));
+    let memory = median("rss_kb").map(|kb| format!("{} MB", number(kb / 1000.0)));
+    let both: Vec<String> = cpu.into_iter().chain(memory).collect();
+    both.join(", ")
 }
 
 fn shown(series: &Series, unit: &str) -> Option<String> {
