@@ -21,7 +21,7 @@ use super::{Class, Limits};
 use crate::metrics::{Metrics, Traffic};
 use crate::qos::QosPolicy;
 use crate::session::{Drain, Terms};
-use crate::transport::{Connection, Ended};
+use crate::transport::{Connection, Ended, RecvHalf, SendHalf, StreamError};
 use crate::wire::CloseCode;
 use crate::wire::message::Goaway;
 
@@ -85,6 +85,9 @@ pub(super) struct Line {
     pub(super) governor: Arc<Governor>,
     /// Streams that carry notices of each class; those who write one wait for each other.
     pub(super) notices: [AsyncMutex<Option<NoticeStream>>; Class::ALL.len()],
+    /// Those who open a stream, control apart from the others: only the first of them waits for the
+    /// transport, which would wake all for each stream that ends.
+    opening: [AsyncMutex<()>; 2],
     /// Streams of the peer that carry notices.
     noticing: AtomicUsize,
     /// Tells those who wait for it that no such stream is left, or that the peer has announced its
@@ -176,6 +179,7 @@ impl Line {
             metrics,
             conduct,
             notices: Default::default(),
+            opening: Default::default(),
             noticing: AtomicUsize::new(0),
             changed: Notify::new(),
             drain: Mutex::default(),
@@ -190,6 +194,16 @@ impl Line {
             duplex,
             streams: (limits.streams as usize, limits.streams_most as usize),
         })
+    }
+
+    /// Opens a stream for this class, in turn with others.
+    pub(super) async fn begin(&self, class: Class) -> Result<(SendHalf, RecvHalf), StreamError> {
+        let turn = &self.opening[usize::from(class != Class::Control)];
+        let _turn = match turn.try_lock() {
+            Ok(free) => free,
+            Err(_) => turn.lock().await,
+        };
+        self.connection.open(class).await
     }
 
     /// Whether a call or stream may start here.

@@ -236,7 +236,7 @@ impl Line {
     }
 
     async fn notice_stream(&self, class: Class) -> Result<NoticeStream, Flow> {
-        let (send, back) = self.connection.open(class).await?;
+        let (send, back) = self.begin(class).await?;
         send.set_priority(class.priority());
         let number = self.number(self.terms.progress && class.has_budget());
         let stream = Numbered { ours: true, number };

@@ -35,7 +35,7 @@ impl Line {
                 detail,
             )));
         }
-        let (send, recv) = self.connection.open(class).await?;
+        let (send, recv) = self.begin(class).await?;
         send.set_priority(class.priority());
         let number = self.number(self.terms.numbered_calls && class.has_budget());
         let stream = Numbered { ours: true, number };
@@ -115,7 +115,7 @@ impl Line {
             let detail = format!("the head has {} bytes, over the limit", head.len());
             return Err(Flow::Failed(CallError::new(Code::InvalidArgument, detail)));
         }
-        let (send, recv) = self.connection.open(class).await?;
+        let (send, recv) = self.begin(class).await?;
         send.set_priority(class.priority());
         let number = self.number(self.terms.progress && class.has_budget());
         let stream = Numbered { ours: true, number };
