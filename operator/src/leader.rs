@@ -202,6 +202,7 @@ impl Leader {
             image: settings.agent_image.clone(),
             delivery: AgentDelivery::resolve(settings.agent_delivery, &version.minor),
             hub,
+            proxy: settings.agent_proxy,
             hub_id: identity::operator(&self.domain)?.to_string(),
             bundle_pem: stored.bundle()?.to_pem(),
             audience: identity::audience(&self.domain),

@@ -48,6 +48,8 @@ pub struct AgentSettings {
     pub delivery: AgentDelivery,
     /// Where the hub is reached.
     pub hub: SocketAddr,
+    /// HTTP proxy through which the hub is reached when nothing else is open.
+    pub proxy: Option<SocketAddr>,
     /// SPIFFE id of the hub.
     pub hub_id: String,
     /// Certificates that the agent trusts, as PEM.

@@ -45,6 +45,10 @@ pub struct Settings {
     /// How the agent gets into the job's container.
     #[arg(long, env = "RUSTCI_AGENT_DELIVERY", value_enum, default_value_t)]
     pub agent_delivery: Delivery,
+    /// HTTP proxy that passes CONNECT to the hub, IP and port: agents take it when neither UDP nor
+    /// TCP gets through.
+    #[arg(long, env = "RUSTCI_AGENT_PROXY")]
+    pub agent_proxy: Option<SocketAddr>,
     /// Trust domain of the agents' and the operator's certificates.
     #[arg(long, env = "RUSTCI_TRUST_DOMAIN", default_value = "rustci.local")]
     pub trust_domain: String,

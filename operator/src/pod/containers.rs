@@ -133,6 +133,8 @@ fn job_env(place: &PlaceSpec, agent: &AgentSettings) -> Vec<EnvVar> {
         field("RUSTCI_AGENT_POD_UID", "metadata.uid"),
         field("RUSTCI_AGENT_NAMESPACE", "metadata.namespace"),
     ];
+    let proxy = agent.proxy.iter();
+    env.extend(proxy.map(|proxy| value("RUSTCI_AGENT_PROXY", &proxy.to_string())));
     let kept = place.env_from.iter();
     env.extend(kept.map(|EnvFrom { name, source }| from_source(name, source)));
     env

@@ -10,6 +10,7 @@ fn agent(delivery: AgentDelivery) -> AgentSettings {
         image: "registry.example/agent:7".to_owned(),
         delivery,
         hub: "10.96.3.4:7420".parse().unwrap(),
+        proxy: None,
         hub_id: "spiffe://ci.example/operator".to_owned(),
         bundle_pem: "-----BEGIN CERTIFICATE-----\n".to_owned(),
         audience: "valkyrie.ci.example".to_owned(),
@@ -197,4 +198,21 @@ fn long_names_become_unique_label_values() {
     assert_eq!(label_value(&long).len(), LABEL_VALUE_MAX);
     assert_ne!(label_value(&long), label_value(&other));
     assert_eq!(label_value("short"), "short");
+}
+
+#[test]
+fn a_proxy_reaches_the_agent_and_no_other_container() {
+    let agent = AgentSettings {
+        proxy: Some("192.0.2.7:3128".parse().unwrap()),
+        ..agent(AgentDelivery::Carrier)
+    };
+    let pod = build_pod(&place(PodOptions::default(), Vec::new()), &agent);
+    let containers = pod.spec.map(|spec| spec.containers).unwrap_or_default();
+    for container in containers {
+        let env = container.env.unwrap_or_default();
+        let proxy = env.iter().find(|entry| entry.name == "RUSTCI_AGENT_PROXY");
+        let proxy = proxy.and_then(|entry| entry.value.as_deref());
+        let wanted = (container.name == "job").then_some("192.0.2.7:3128");
+        assert_eq!(proxy, wanted, "{}", container.name);
+    }
 }

@@ -151,7 +151,7 @@ async fn a_session_goes_over_to_tcp_when_udp_is_cut_and_back_when_it_is_open() {
     let dialer = dialer(&world)
         .quic(relay.address)
         .tcp(world.address)
-        .head_start(SOON)
+        .head_start(SOON * 5)
         .retry_preferred(SOON);
     let session = connect(dialer).await;
     let id = session.id();
