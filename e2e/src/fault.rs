@@ -1,7 +1,6 @@
 //! Faults that a test puts into a running job: of its pod, its agent, its node.
 //! Must not judge what becomes of the job.
 
-use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -9,12 +8,11 @@ use crds::JobState;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, EvictParams};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
-use crate::agent;
 use crate::namespace::{TestNamespace, job};
 use crate::node::BareNode;
 use crate::pipeline::OneJob;
+use crate::{agent, container};
 
 /// Evicts a pod, as draining its node does.
 pub async fn evict(namespace: &TestNamespace, pod: &str) -> Result<()> {
@@ -30,43 +28,11 @@ pub async fn delete(namespace: &TestNamespace, pod: &str) -> Result<()> {
     Ok(())
 }
 
-/// For the kubelet to tell of a container.
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// The id of the job's container, once the pod's status has it.
-fn job_container(pod: &Pod) -> Option<String> {
-    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
-    let job = statuses.iter().find(|status| status.name == "job")?;
-    job.container_id.clone()
-}
-
 /// Kills the agent of a pod, the first process of the job's container. No process in a container
 /// can do that to its first one, so it is done from the node, which is this machine.
 pub async fn kill_agent(namespace: &TestNamespace, pod: &str) -> Result<()> {
-    // The agent reports sooner than the kubelet says that its container runs.
-    let runs = |pod: Option<&Pod>| pod.and_then(job_container).is_some();
-    let found = namespace.wait(pod, "its container", LIMIT, runs).await?;
-    let id = found.as_ref().and_then(job_container);
-    let id = id.context("the job's container does not run")?;
-    let id = id.rsplit('/').next().unwrap_or_default();
-    for entry in fs::read_dir("/proc")? {
-        let entry = entry?;
-        let Ok(pid) = entry.file_name().to_string_lossy().parse() else {
-            continue;
-        };
-        // A process that has ended meanwhile is not the one.
-        let read = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
-        if read("cgroup").contains(id) && is_first(&read("status")) {
-            return Ok(kill(Pid::from_raw(pid), Signal::SIGKILL)?);
-        }
-    }
-    bail!("no process of {pod} is on this machine: the node must be this machine's own")
-}
-
-/// True for the first process of a container, by `/proc/PID/status`.
-fn is_first(status: &str) -> bool {
-    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    numbers.is_some_and(|numbers| numbers.split_whitespace().last() == Some("1"))
+    let agent = container::first_process(namespace, pod, "job").await?;
+    Ok(kill(agent, Signal::SIGKILL)?)
 }
 
 /// Runs a job on a node of its own, and goes away with the agent once the job runs. Gives the

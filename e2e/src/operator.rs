@@ -9,6 +9,7 @@ use kube::api::{Api, ListParams};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::cluster::kubectl;
 use crate::namespace::TestNamespace;
 use crate::patience::until;
 
@@ -78,4 +79,34 @@ pub async fn restore(namespace: &TestNamespace) -> Result<()> {
         "--timeout=120s",
     ];
     namespace.kubectl(&status).await.map(drop)
+}
+
+/// Sets a variable of the operator (`NAME=value`), or takes it back (`NAME-`), and waits until it
+/// counts.
+pub async fn set(variable: &str) -> Result<()> {
+    let status = ["rollout", "status", DEPLOYMENT, "--timeout=120s"];
+    for arguments in [&["set", "env", DEPLOYMENT, variable][..], &status] {
+        let mut command = kubectl()?;
+        let output = command
+            .args(["-n", SYSTEM])
+            .args(arguments)
+            .output()
+            .await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "kubectl {arguments:?}: {said}");
+    }
+    Ok(())
+}
+
+/// Connections of agents that were admitted over a transport, by the operator's metrics.
+pub async fn admitted(over: &str) -> Result<f64> {
+    let path = format!("/api/v1/namespaces/{SYSTEM}/services/rustci-api:http/proxy/metrics");
+    let output = kubectl()?.args(["get", "--raw", &path]).output().await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "no metrics: {said}");
+    let text = String::from_utf8(output.stdout)?;
+    let line = format!("rustci_valkyrie_transports_total{{transport=\"{over}\"}} ");
+    let count = text.lines().find_map(|known| known.strip_prefix(&line));
+    let count = count.with_context(|| format!("the metrics have no {line}"))?;
+    Ok(count.trim().parse()?)
 }

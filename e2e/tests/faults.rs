@@ -1,15 +1,13 @@
 //! What goes wrong in a cluster beside the faults of `fault_matrix`: what comes late, goes by halves
 //! or was never there.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use cluster::Cluster;
-use cluster::images::{self, ExtraFile};
 use crds::{FailureClass, JobState, JobStatus, PipelineRun};
 use e2e::fault;
 use e2e::in_cluster::job_log;
+use e2e::late_image::LateImage;
 use e2e::namespace::{TestNamespace, condition, job};
 use e2e::node::BareNode;
 use e2e::pipeline::OneJob;
@@ -21,33 +19,6 @@ fn says(job: &JobStatus, part: &str) -> bool {
     job.message
         .as_deref()
         .is_some_and(|text| text.contains(part))
-}
-
-/// An image made for one test: nobody else can have loaded it.
-struct LateImage {
-    name: String,
-    tar: PathBuf,
-}
-
-impl LateImage {
-    fn make(namespace: &TestNamespace) -> Result<Self> {
-        let busybox = Path::new("/bin/busybox");
-        let shell = ExtraFile {
-            path: "/bin/sh".to_owned(),
-            content: std::fs::read(busybox)?,
-            mode: 0o755,
-        };
-        let name = format!("localhost/{}:1", namespace.name);
-        let tar = images::image_from_binary(&name, busybox, &[], &[shell])?;
-        Ok(Self { name, tar })
-    }
-}
-
-impl Drop for LateImage {
-    fn drop(&mut self) {
-        // No other test will ask for it, so a tar that stays only takes space.
-        let _ = std::fs::remove_file(&self.tar);
-    }
 }
 
 #[tokio::test]
@@ -67,8 +38,7 @@ async fn an_image_that_comes_while_its_pod_waits_is_used() -> Result<()> {
             })
         };
         namespace.wait(&run, "without image", LIMIT, waits).await?;
-        let cluster = Cluster::up_scoped().await?;
-        cluster.load_image(&image.tar).await?;
+        image.load().await?;
         let ended = namespace.ended(&run, LIMIT).await?;
         let only = job(&ended, "only")?;
         ensure!(only.state == JobState::Succeeded, "{only:#?}");

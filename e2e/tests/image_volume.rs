@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use crds::JobState;
-use e2e::cluster::kubectl;
 use e2e::in_cluster::job_log;
 use e2e::namespace::{TestNamespace, job};
+use e2e::operator;
 
 const LIMIT: Duration = Duration::from_secs(120);
 const PIPELINE: &str = "apiVersion: rustci.dev/v1alpha1
@@ -28,28 +28,6 @@ spec:
       env: [{name: WORD, value: '${{ jobs.look.outputs.word }}'}]
       steps: [{name: say, run: 'echo \"a $WORD\"'}]
 ";
-
-/// Sets how the operator delivers the agent, or takes the setting back, and waits for it.
-async fn deliver(by: &str) -> Result<()> {
-    for arguments in [
-        &["set", "env", "deployment/rustci-operator", by][..],
-        &[
-            "rollout",
-            "status",
-            "deployment/rustci-operator",
-            "--timeout=120s",
-        ],
-    ] {
-        let output = kubectl()?
-            .args(["-n", "rustci-system"])
-            .args(arguments)
-            .output()
-            .await?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "kubectl {arguments:?}: {said}");
-    }
-    Ok(())
-}
 
 async fn runs_with_a_mounted_agent(namespace: Arc<TestNamespace>) -> Result<()> {
     namespace.apply(PIPELINE).await?;
@@ -76,8 +54,8 @@ async fn runs_with_a_mounted_agent(namespace: Arc<TestNamespace>) -> Result<()> 
 
 #[tokio::test]
 async fn an_agent_from_an_image_volume_runs_the_jobs() -> Result<()> {
-    deliver("RUSTCI_AGENT_DELIVERY=image-volume").await?;
+    operator::set("RUSTCI_AGENT_DELIVERY=image-volume").await?;
     let tested = TestNamespace::with("mounted", runs_with_a_mounted_agent).await;
-    deliver("RUSTCI_AGENT_DELIVERY-").await?;
+    operator::set("RUSTCI_AGENT_DELIVERY-").await?;
     tested
 }

@@ -12,7 +12,7 @@ use crate::shell::{cargo, run};
 const AT_ONCE: &str = "8";
 
 /// Which tests run; all of them by default.
-#[derive(Clone, Copy, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Options {
     /// Only the tests that need neither root nor Go.
     #[arg(long, conflicts_with = "e2e")]
@@ -20,6 +20,9 @@ pub(crate) struct Options {
     /// Only the end-to-end tests on the cluster.
     #[arg(long)]
     e2e: bool,
+    /// Of them only this file of e2e/tests.
+    #[arg(long, requires = "e2e")]
+    only: Option<String>,
     /// Leave the cluster up afterwards.
     #[arg(long)]
     keep: bool,
@@ -49,7 +52,7 @@ pub(crate) async fn test(options: Options) -> Result<()> {
         run(cargo().args(all).env("RUSTCI_TEST_ALL", "1"))?;
         cluster_itself().await?;
     }
-    end_to_end(options.keep).await
+    end_to_end(&options).await
 }
 
 fn units() -> Result<()> {
@@ -78,11 +81,11 @@ async fn cluster_itself() -> Result<()> {
 }
 
 /// The cluster is ours for the time of the tests, unless it ran before.
-async fn end_to_end(keep: bool) -> Result<()> {
+async fn end_to_end(options: &Options) -> Result<()> {
     let rustci = images::cli(Profile::Dev)?;
     let scoped;
     let kept;
-    let cluster: &Cluster = if keep {
+    let cluster: &Cluster = if options.keep {
         kept = Cluster::up().await?;
         &kept
     } else {
@@ -96,8 +99,10 @@ async fn end_to_end(keep: bool) -> Result<()> {
         .host_ip()
         .map(|address| address.to_string())
         .unwrap_or_default();
+    let only = options.only.iter().flat_map(|name| ["--test", name]);
     run(cargo()
         .args(["test", "-p", "e2e"])
+        .args(only)
         .env("RUST_TEST_THREADS", AT_ONCE)
         .env("RUSTCI_E2E_HOST_IP", host)
         .env("RUSTCI_E2E_KUBECONFIG", cluster.kubeconfig())
