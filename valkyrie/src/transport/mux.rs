@@ -4,6 +4,8 @@
 //! A connection is one link (one TCP connection), and a second one for bulk where that pays: on one
 //! alone, a lost packet of an artifact would hold up control. When either breaks, both are over.
 
+#[cfg(test)]
+mod fixtures;
 mod frame;
 mod group;
 mod halves;
