@@ -1,5 +1,17 @@
 //! What a call can fail with: the code, whether to try again, and a word for people.
 //! Must not know how an error travels: `wire` encodes it.
+//!
+//! ```
+//! use std::time::Duration;
+//! use valkyrie::error::{CallError, Code};
+//!
+//! let busy = CallError::new(Code::ResourceExhausted, "too many jobs");
+//! assert!(!busy.retryable, "the same request would fail again");
+//! let busy = busy.retry_after(Duration::from_secs(2));
+//! assert!(busy.retryable && busy.retry_after == Some(Duration::from_secs(2)));
+//! assert_eq!(busy.to_string(), "resource exhausted: too many jobs");
+//! assert_eq!(Code::from_number(99), Code::Unknown(99), "a newer peer's code is kept");
+//! ```
 
 use std::time::Duration;
 

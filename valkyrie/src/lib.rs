@@ -55,6 +55,31 @@
 //! server.shutdown(Duration::from_secs(5)).await;
 //! # Ok(()) }
 //! ```
+//!
+//! # Map
+//!
+//! The crate is made in a repository with a CI system (operator, hub, agents), which uses a part of
+//! it. The last column says who uses a module there; "tests" means that so far only this crate's
+//! own tests, examples, model or fuzz targets do, so nobody has yet run it for long.
+//!
+//! | module | what for | used by |
+//! |---|---|---|
+//! | `endpoint` | `Server`, `Dialer`, `Session`, `Handler`: calls, streams, notices, drain | operator, hub, agents |
+//! | `identity` | certificates by SPIFFE id: authority, rotation, deny list | operator, hub, agents |
+//! | `bootstrap`: tokens | a first certificate for a service-account token, and renewals | hub, agents |
+//! | `bootstrap`: others | `JoinDesk` (join tokens), files, the SPIFFE Workload API | tests |
+//! | `append` | logs by exact offsets: each byte once, also after a cut | hub, agents |
+//! | [`error`] | what a call can fail with | operator, hub, agents |
+//! | `metrics` | counters of servers and dialers | operator |
+//! | `transport` | QUIC, TCP, WebSocket, memory | every endpoint |
+//! | [`session`], [`wire`] | the protocol without I/O | every endpoint |
+//! | [`qos`], [`limits`] | who may send how much; every bound | every endpoint |
+//! | [`trace`] | the trace of a call (W3C), handed on to handlers and services | tests |
+//! | [`lease`] | one holder of an item at a time, by fencing numbers | tests |
+//! | [`chunks`] | contents by digest, in parallel, resumable | tests |
+//! | `capability` | tokens bound to a certificate, for a few named things | tests |
+//! | [`registry`] | announce, resolve, watch, pick; a dialer is given the address by its caller | tests |
+//! | `adapter` | services that do not speak Valkyrie, behind a gateway | tests, `examples/forward.rs` |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 

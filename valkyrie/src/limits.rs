@@ -2,7 +2,8 @@
 //! Must not enforce anything: the machines and transports take these as values.
 //!
 //! What a hostile peer meets, and how it is counted (`Metrics::refused`); each has a test that
-//! attacks it in `tests/sessions` (`attacks`, `intruders`, `ways`, `ages`, `denied`):
+//! attacks it in `tests/sessions` (`attacks`, `fragments`, `intruders`, `ways`, `ages`,
+//! `denied`):
 //!
 //! | attack | limit | counted as |
 //! |---|---|---|
@@ -14,12 +15,26 @@
 //! | bodies that are announced and do not come | `body_budget` | `bodies` |
 //! | more sessions than there is room for | `sessions` | `sessions` |
 //! | frames that break the protocol | none | `protocol` |
+//! | streams of QUIC in pieces with gaps | 1,024 gaps, by quinn | `protocol` |
 //! | empty frames | `empty_frames` | `empty_frames` |
 //! | frames that trickle | `frame_floor` | `slow_frame` |
 //! | answers that are not read | `stall` | `stalled` |
 //! | peers without a certificate | `anonymous_frame`, `anonymous_streams`, `anonymous_lifetime` | `anonymous`, `oversize`, `expired` |
 //! | certificates that have ended | none: their own end | `expired` |
 //! | peers on the deny list | none: the list | `denied` |
+//!
+//! The defaults are meant to be kept; what one server needs otherwise is named alone.
+//!
+//! ```
+//! use valkyrie::limits::{Limits, Rate};
+//!
+//! let limits = Limits {
+//!     connections: 500,
+//!     address_rate: Rate::new(8, 16),
+//!     ..Limits::default()
+//! };
+//! assert_eq!(limits.call_body, 1024 * 1024);
+//! ```
 
 use std::time::Duration;
 

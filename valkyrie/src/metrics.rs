@@ -124,6 +124,19 @@ impl Counter {
 }
 
 /// The counters of one server or one dialer.
+///
+/// ```
+/// use valkyrie::metrics::{Metrics, Refusal};
+///
+/// // A server's are `server.metrics()`; a dialer is given its own by `Dialer::builder(..).metrics`.
+/// let metrics = Metrics::default();
+/// metrics.refused(Refusal::Tls).add(2);
+/// for reason in Refusal::ALL {
+///     println!("refused{{reason={:?}}} {}", reason.label(), metrics.refused(reason).value());
+/// }
+/// assert_eq!(metrics.refused(Refusal::Tls).value(), 2);
+/// assert_eq!(metrics.connections.value(), 0);
+/// ```
 #[derive(Debug, Default)]
 pub struct Metrics {
     /// Connections that finished their handshake.

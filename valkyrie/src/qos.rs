@@ -37,6 +37,27 @@
 //! | connections of a gateway | as given to it | refused, retryable |
 //!
 //! `clippy.toml` of this crate forbids channels without a bound.
+//!
+//! The parts stand alone. A bucket takes the time from its caller, and a queue of live output says
+//! what it has dropped:
+//!
+//! ```
+//! use std::time::{Duration, Instant};
+//! use valkyrie::qos::{Dropped, Item, OVERHEAD, Rate, ShedQueue, TokenBucket};
+//!
+//! let now = Instant::now();
+//! let mut bucket = TokenBucket::new(Rate::new(10, 20), now);
+//! assert!(bucket.take(20, now) && !bucket.take(1, now));
+//! assert_eq!(bucket.wait(5, now), Some(Duration::from_millis(500)));
+//!
+//! let mut queue = ShedQueue::new(2 * (4 + OVERHEAD));
+//! for line in ["one\n", "two\n", "six\n"] {
+//!     queue.push(line, line.len());
+//! }
+//! let gap = Dropped { messages: 1, bytes: 4 };
+//! assert_eq!(queue.pop(), Some(Item::Dropped(gap)));
+//! assert_eq!(queue.pop(), Some(Item::Message("two\n")));
+//! ```
 
 pub mod bucket;
 mod budget;

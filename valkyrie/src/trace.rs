@@ -1,5 +1,16 @@
 //! The trace that a call belongs to, as W3C Trace Context (level 1) names it.
 //! Must not make spans nor send them anywhere: it reads, checks and hands on.
+//!
+//! ```
+//! use valkyrie::trace::TraceContext;
+//!
+//! let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+//! let asked = TraceContext::parse(header, "vendor=1").expect("both are well-formed");
+//! let onward = asked.child(0x2a).expect("an id that is not zero");
+//! let sent = "00-0af7651916cd43dd8448eb211c80319c-000000000000002a-01";
+//! assert_eq!((&*onward.traceparent(), onward.tracestate()), (sent, "vendor=1"));
+//! assert_eq!(TraceContext::parse("garbage", ""), None);
+//! ```
 
 use std::sync::Arc;
 

@@ -97,6 +97,9 @@ pub(crate) enum Ended {
     /// TLS or a certificate was refused, by either side.
     #[cfg(any(feature = "quic", feature = "tcp"))]
     Tls(String),
+    /// The peer broke the rules of the transport itself.
+    #[cfg(feature = "quic")]
+    Violated(String),
     /// The network or the peer's process broke it.
     Broken(String),
 }
@@ -114,6 +117,8 @@ impl std::fmt::Display for Ended {
             }
             #[cfg(any(feature = "quic", feature = "tcp"))]
             Ended::Tls(why) => write!(f, "TLS failed: {why}"),
+            #[cfg(feature = "quic")]
+            Ended::Violated(why) => write!(f, "the peer broke QUIC's rules: {why}"),
             Ended::Broken(why) => write!(f, "the connection broke: {why}"),
         }
     }

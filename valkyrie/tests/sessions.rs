@@ -15,6 +15,8 @@ mod conformance;
 mod cuts;
 #[path = "sessions/denied.rs"]
 mod denied;
+#[path = "sessions/fragments.rs"]
+mod fragments;
 #[path = "sessions/intruders.rs"]
 mod intruders;
 #[path = "sessions/keys.rs"]

@@ -11,6 +11,25 @@ use super::{Member, OutlierPolicy, Outliers};
 const CALL: u32 = 10;
 
 /// Chooses members and learns from how the calls went.
+///
+/// ```
+/// use std::time::Instant;
+/// use valkyrie::registry::{Member, OutlierPolicy, Picker};
+///
+/// let at = |port| vec![([10, 0, 0, 1], port).into()];
+/// let mut busy = Member::new("hub-0", at(1));
+/// busy.load = 900;
+/// let members = [busy, Member::new("hub-1", at(2))];
+///
+/// let now = Instant::now();
+/// let once = OutlierPolicy { failures: 1, ..OutlierPolicy::default() };
+/// let mut picker = Picker::new(once);
+/// let chosen = picker.pick(&members, (0.1, 0.9), now).expect("there are members");
+/// assert_eq!(chosen.instance, "hub-1", "the less loaded one of both");
+/// picker.done("hub-1", true, members.len(), now);
+/// let chosen = picker.pick(&members, (0.1, 0.9), now).expect("there are members");
+/// assert_eq!(chosen.instance, "hub-0", "the other one is kept out for a while");
+/// ```
 #[derive(Clone, Debug)]
 pub struct Picker {
     outliers: Outliers,

@@ -150,6 +150,7 @@ pub(crate) fn ended(error: &ConnectionError) -> Ended {
         ConnectionError::TransportError(error) if is_tls(error.code) => {
             Ended::Tls(error.to_string())
         }
+        ConnectionError::TransportError(error) => Ended::Violated(error.to_string()),
         other => Ended::Broken(other.to_string()),
     }
 }

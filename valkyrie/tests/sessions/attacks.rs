@@ -18,7 +18,7 @@ use crate::service::*;
 use crate::world::*;
 
 /// A server with these limits, and an honest peer on it.
-async fn stage(limits: Limits) -> (World, Session) {
+pub(crate) async fn stage(limits: Limits) -> (World, Session) {
     let world = World::new(TransportKind::Quic, limits).await;
     let honest = world.dial("ns/a/agent/honest").await;
     (world, honest)
@@ -29,13 +29,13 @@ fn refused(world: &World, reason: Refusal) -> u64 {
 }
 
 /// The honest peer is as well as before.
-async fn unharmed(honest: &Session) {
+pub(crate) async fn unharmed(honest: &Session) {
     let reply = in_time("the honest peer's call", echo(honest, "still here")).await;
     assert_eq!(reply.unwrap(), "still here");
 }
 
 /// Waits until the server has counted the drop.
-async fn dropped(world: &World, reason: Refusal) {
+pub(crate) async fn dropped(world: &World, reason: Refusal) {
     let metrics = world.server().metrics();
     counted(reason.label(), metrics.refused(reason), 1).await;
 }

@@ -172,6 +172,12 @@ async fn raw(
 
 /// How such a client connects.
 pub(crate) fn client(shown: Option<(CertificateDer<'static>, KeyPair)>) -> quinn::ClientConfig {
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls(shown)).unwrap();
+    quinn::ClientConfig::new(Arc::new(crypto))
+}
+
+/// What it shows and trusts.
+pub(crate) fn tls(shown: Option<(CertificateDer<'static>, KeyPair)>) -> rustls::ClientConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -188,8 +194,7 @@ pub(crate) fn client(shown: Option<(CertificateDer<'static>, KeyPair)>) -> quinn
         None => builder.with_no_client_auth(),
     };
     tls.alpn_protocols = vec![valkyrie::ALPN.to_vec()];
-    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
-    quinn::ClientConfig::new(Arc::new(crypto))
+    tls
 }
 
 #[derive(Debug)]

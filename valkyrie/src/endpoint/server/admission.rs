@@ -251,6 +251,11 @@ impl Core {
                 }
             }
         };
+        #[cfg(feature = "quic")]
+        if let Ended::Violated(why) = &ended {
+            tracing::warn!(peer = ?tenure.remote.id, why, "a peer broke the rules of QUIC");
+            self.metrics.refused(Refusal::Protocol).add(1);
+        }
         let named = tenure.remote.id.is_some();
         let by_peer = matches!(
             ended,
