@@ -11,6 +11,79 @@
 //! to WebSocket; headers of the caller with these names are dropped), and so does the `nats`
 //! adapter (one request and its reply a stream); the others send a PROXY protocol header when they
 //! are told to. The deadline is kept by the gateway in each case.
+//!
+//! `http2` and `grpc` pass the bytes as they are: nothing is put into the headers of a request, and
+//! nothing is taken out. Such a service learns the context from the PROXY header of its connection
+//! only, and must not believe headers named `x-valkyrie-*`: they are whatever the caller wrote.
+//!
+//! A plain service, here one that answers in capitals, behind a gateway:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::{Duration, SystemTime};
+//!
+//! use bytes::Bytes;
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//! use valkyrie::adapter::{Adapters, Gateway, open};
+//! use valkyrie::endpoint::{
+//!     CallContext, CallError, Class, Code, Dialer, Handler, MemoryHub, Method, Peer, Rx, Server,
+//!     Tx,
+//! };
+//! use valkyrie::identity::{Authority, IdentityStore, TrustBundle, TrustDomain};
+//!
+//! struct Forwards(Gateway);
+//!
+//! #[async_trait::async_trait]
+//! impl Handler for Forwards {
+//!     async fn call(&self, _: CallContext, _: Method, _: Bytes) -> Result<Bytes, CallError> {
+//!         Err(CallError::new(Code::Unimplemented, "there are only streams"))
+//!     }
+//!
+//!     async fn stream(
+//!         &self, who: CallContext, _: Method, head: Bytes, tx: Tx, rx: Rx,
+//!     ) -> Result<(), CallError> {
+//!         self.0.serve(&who, head, tx, rx).await
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! let target = format!("tcp:{}", listener.local_addr()?);
+//! tokio::spawn(async move {
+//!     let (mut service, _) = listener.accept().await?;
+//!     let mut asked = String::new();
+//!     service.read_to_string(&mut asked).await?;
+//!     service.write_all(asked.to_uppercase().as_bytes()).await
+//! });
+//! # let domain = TrustDomain::parse("example.test")?;
+//! # let (now, day) = (SystemTime::now(), Duration::from_secs(86_400));
+//! # let authority = Authority::generate(domain.clone(), now, day)?;
+//! # let bundle = TrustBundle::from_pem(domain.clone(), &authority.root_pem())?;
+//! # let identity = |path: &str| -> Result<_, Box<dyn std::error::Error>> {
+//! #     let credentials = authority.credentials(&domain.member(path)?, &[], now, day)?;
+//! #     Ok(IdentityStore::new(credentials, bundle.clone()))
+//! # };
+//! # let hub = MemoryHub::new(domain.member("server")?);
+//! let known = |peer: &Peer| matches!(peer, Peer::Spiffe(_));
+//! let gateway = Gateway::new(Adapters::standard(false), 100).route("capitals", target, known);
+//! let server = Server::builder(identity("server")?, Arc::new(Forwards(gateway))).memory(&hub);
+//! let server = server.start().await?;
+//!
+//! let dialer = Dialer::builder(identity("anna")?).memory(&hub, domain.member("anna")?);
+//! let session = dialer.connect(Duration::from_secs(5)).await?;
+//! let (mut tx, mut rx) = open(&session, Method(1), "capitals", Class::Job, None).await?;
+//! tx.send(Bytes::from_static(b"hello")).await?;
+//! tx.finish().await?;
+//! let mut answer = Vec::new();
+//! while let Some(bytes) = rx.recv().await? {
+//!     answer.extend_from_slice(&bytes);
+//! }
+//! assert_eq!(answer, b"HELLO");
+//! # session.drain(Duration::from_secs(5)).await;
+//! # server.shutdown(Duration::from_secs(5)).await;
+//! # Ok(()) }
+//! ```
 
 mod gateway;
 mod http;

@@ -128,7 +128,7 @@ impl Counter {
 /// ```
 /// use valkyrie::metrics::{Metrics, Refusal};
 ///
-/// // A server's are `server.metrics()`; a dialer is given its own by `Dialer::builder(..).metrics`.
+/// // A server has its own: `server.metrics()`. A dialer is given them: `DialerBuilder::metrics`.
 /// let metrics = Metrics::default();
 /// metrics.refused(Refusal::Tls).add(2);
 /// for reason in Refusal::ALL {
