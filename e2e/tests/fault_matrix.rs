@@ -13,6 +13,7 @@ use e2e::rustci::rustci_in_cluster;
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(150);
+const GREEDY: &str = "x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo ${#x}";
 const RUNS_ON: &str = "echo started; sleep 300";
 
 /// One row: what is done, and what must come of it.
@@ -79,7 +80,7 @@ faults! {
     signal: "kill -SEGV $$", {}, {}, Nothing
         => "StepFailed" User final
         ["was ended by signal 11", "rustci logs"];
-    out_of_memory: "x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo ${#x}",
+    out_of_memory: GREEDY,
         {"pod": {"resources": {"limits": {"memory": "40Mi"}}}}, {}, Nothing
         => "OutOfMemory" OutOfMemory final
         ["used more memory", "raise pod.resources.limits.memory"];
@@ -126,6 +127,16 @@ faults! {
             "valueFrom": {"secretKeyRef": {"name": "none-such", "key": "k"}}}]}, {}, Nothing
         => "MissingReference" Configuration final
         ["secret \"none-such\" not found", "create the Secret"];
+    service_secret_missing: "echo never", {"services": [{"name": "db", "image": "localhost/busybox:1",
+            "command": ["sleep", "300"], "env": [{"name": "TOKEN",
+                "valueFrom": {"secretKeyRef": {"name": "none-such", "key": "k"}}}]}]}, {}, Nothing
+        => "MissingReference" Configuration final
+        ["secret \"none-such\" not found", "create the Secret"];
+    service_out_of_memory: "echo never", {"services": [{"name": "db", "image": "localhost/busybox:1",
+            "command": ["sh", "-c", GREEDY], "readiness": {"tcpPort": 5432},
+            "resources": {"limits": {"memory": "40Mi"}}}]}, {}, Nothing
+        => "ServiceFailed" OutOfMemory final
+        ["service `db` used more memory than its container may"];
     pod_refused: "echo never", {"pod": {"runAsUser": 0}}, {}, Nothing
         => "PodRefused" Configuration final
         ["violates PodSecurity", "correct what the API server refuses"];
