@@ -136,7 +136,7 @@ faults! {
             "command": ["sh", "-c", GREEDY], "readiness": {"tcpPort": 5432},
             "resources": {"limits": {"memory": "40Mi"}}}]}, {}, Nothing
         => "ServiceFailed" OutOfMemory final
-        ["service `db` used more memory than its container may"];
+        ["service `db` used more memory than its container may", "raise the service's resources"];
     pod_refused: "echo never", {"pod": {"runAsUser": 0}}, {}, Nothing
         => "PodRefused" Configuration final
         ["violates PodSecurity", "correct what the API server refuses"];

@@ -1,7 +1,7 @@
 //! What to do about each reason of runs and jobs.
 //! Must not repeat what a status' own message says.
 
-use crds::{JobStatus, PipelineRun};
+use crds::{FailureClass, JobStatus, PipelineRun};
 use kube::ResourceExt;
 
 use super::job::failed_step;
@@ -78,6 +78,9 @@ pub(super) fn of_job(run: &PipelineRun, job: &JobStatus, reason: &str, local: bo
         "ServiceNotReady" => "correct the service or its readiness check, or raise \
                               readiness.timeout"
             .to_owned(),
+        "ServiceFailed" if job.failure_class == Some(FailureClass::OutOfMemory) => {
+            "raise the service's resources.limits.memory".to_owned()
+        }
         "ServiceFailed" => "correct the service's image, command or env; it must keep running as \
                             long as the job"
             .to_owned(),
