@@ -78,7 +78,7 @@
 //! | [`lease`] | one holder of an item at a time, by fencing numbers | tests |
 //! | [`chunks`] | contents by digest, in parallel, resumable | tests |
 //! | `capability` | tokens bound to a certificate, for a few named things | tests |
-//! | [`registry`] | announce, resolve, watch, pick; a dialer is given the address by its caller | tests |
+//! | [`registry`] | announce, resolve, watch, pick; `Reach` dials by it | tests |
 //! | `adapter` | services that do not speak Valkyrie, behind a gateway | tests, `examples/forward.rs` |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]

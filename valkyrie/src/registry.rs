@@ -1,10 +1,11 @@
 //! Who offers a service, where, and which of them to call: announce, resolve, watch, pick.
-//! Must not dial: it gives addresses, a dialer uses them.
+//! Must not know how a member is dialed: whoever connects says that.
 //!
 //! [`Directory`] holds what was announced, [`Picker`] chooses by load and keeps failing members
 //! out; both take the time and randomness as parameters. The back ends behind the `net` feature
 //! feed them: [`StaticRegistry`] within a process, [`DnsRegistry`] from a headless name, and with
-//! the feature `kubernetes` `KubernetesRegistry` from the objects of a namespace.
+//! the feature `kubernetes` `KubernetesRegistry` from the objects of a namespace. `Reach` does it
+//! all, from a service's name to a session.
 //!
 //! ```
 //! use valkyrie::registry::{Member, Query};
@@ -25,6 +26,8 @@ mod kubernetes;
 mod members;
 mod outlier;
 mod pick;
+#[cfg(feature = "net")]
+mod reach;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +40,8 @@ pub use kubernetes::KubernetesRegistry;
 pub use members::{Announced, Registry, RegistryError, StaticRegistry};
 pub use outlier::{OutlierPolicy, Outliers};
 pub use pick::Picker;
+#[cfg(feature = "net")]
+pub use reach::Reach;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[cfg(feature = "quic")]
+#[path = "registry/reach.rs"]
+mod reach;
 #[path = "registry/suite.rs"]
 mod suite;
 
