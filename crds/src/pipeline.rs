@@ -16,8 +16,8 @@ use crate::job::Job;
 use crate::reuse::StepTemplate;
 use crate::rule::{
     DURATION, FINALLY_NAMES, FINALLY_WITHOUT_APPROVAL, FINALLY_WITHOUT_NEEDS, IDENTIFIER,
-    MAX_DURATION, MAX_ENV, MAX_FINALLY, MAX_IDENTIFIER, MAX_JOBS, MAX_PARAMS, MAX_TEMPLATES,
-    NEEDS_BOUNDED, NEEDS_EXIST, rules,
+    JOBS_OR_TEMPLATES, MAX_DURATION, MAX_ENV, MAX_FINALLY, MAX_IDENTIFIER, MAX_JOBS, MAX_PARAMS,
+    MAX_TEMPLATES, NEEDS_BOUNDED, NEEDS_EXIST, TRIGGERS_NEED_JOBS, rules,
 };
 use crate::schedule::{Schedule, ScheduleStatus};
 
@@ -54,7 +54,9 @@ use crate::schedule::{Schedule, ScheduleStatus};
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(
-    extend("x-kubernetes-validations" = rules(&[NEEDS_EXIST, NEEDS_BOUNDED, FINALLY_NAMES]))
+    extend("x-kubernetes-validations" = rules(&[
+        JOBS_OR_TEMPLATES, TRIGGERS_NEED_JOBS, NEEDS_EXIST, NEEDS_BOUNDED, FINALLY_NAMES,
+    ]))
 )]
 pub struct PipelineSpec {
     /// Values that a run can set.
@@ -86,9 +88,9 @@ pub struct PipelineSpec {
     )]
     #[schemars(example = &"1h")]
     pub timeout: Option<String>,
-    /// The jobs.
+    /// The jobs. None (`[]`) in a Pipeline that only offers `stepTemplates` to others.
     #[schemars(
-        length(min = 1, max = MAX_JOBS),
+        length(max = MAX_JOBS),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"])
     )]
     pub jobs: Vec<Job>,

@@ -173,6 +173,19 @@ pub(crate) const NEEDS_EXIST: Rule = Rule {
     message: "A job needs a job that is not in jobs: correct the name in needs, or add that job.",
 };
 
+/// A Pipeline is for something.
+pub(crate) const JOBS_OR_TEMPLATES: Rule = Rule {
+    rule: "self.jobs.size() > 0 || \
+           (has(self.stepTemplates) && self.stepTemplates.size() > 0)",
+    message: "The Pipeline has neither jobs nor stepTemplates: give at least one job.",
+};
+
+/// A trigger starts jobs.
+pub(crate) const TRIGGERS_NEED_JOBS: Rule = Rule {
+    rule: "!has(self.triggers) || self.jobs.size() > 0",
+    message: "There is nothing to start: give the Pipeline a job, or remove triggers.",
+};
+
 /// Keeps [`NEEDS_EXIST`] below the 1,000,000 units that the API server grants one rule.
 pub(crate) const NEEDS_BOUNDED: Rule = Rule {
     rule: "self.jobs.map(j, has(j.needs) ? j.needs.size() : 0).sum() * self.jobs.size() <= 900000",

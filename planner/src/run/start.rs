@@ -152,6 +152,14 @@ fn snapshot(turn: &mut Turn<'_>) -> Result<ResolvedPipeline, Resolved> {
         PipelineFact::Missing { name } => return Err(missing(turn, name, "")),
     };
     let written = &pipeline.spec;
+    if written.jobs.is_empty() {
+        let message = format!(
+            "the Pipeline `{name}` has no job and only offers step templates: start a run of one \
+             that uses them"
+        );
+        let reason = RunReason::InvalidPipeline;
+        return Err(Resolved::Rejected { reason, message });
+    }
     bounded(&pipeline, generation.is_none())?;
     let params = params::resolve(&written.params, &spec.params)
         .map_err(|problems| invalid(RunReason::InvalidRun, &problems))?;

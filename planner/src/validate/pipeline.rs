@@ -158,6 +158,11 @@ fn triggers(check: &mut Checker, path: &str, spec: &PipelineSpec) -> Vec<ValidSc
     let Some(Triggers { apply, schedule }) = &spec.triggers else {
         return Vec::new();
     };
+    if spec.jobs.is_empty() {
+        let message = "there is nothing to start: the Pipeline has no job";
+        let field = format!("{path}.triggers");
+        check.add(&field, message, "give it a job, or remove triggers");
+    }
     let list = format!("{path}.triggers.schedule");
     check.count(&list, schedule.len(), 0, limit::SCHEDULES);
     for (is_set, field) in [
@@ -197,7 +202,11 @@ fn triggers(check: &mut Checker, path: &str, spec: &PipelineSpec) -> Vec<ValidSc
 
 fn job_lists(check: &mut Checker, path: &str, spec: &PipelineSpec) {
     let (jobs, finally) = (&spec.jobs, &spec.finally_jobs);
-    check.count(&format!("{path}.jobs"), jobs.len(), 1, limit::JOBS);
+    check.count(&format!("{path}.jobs"), jobs.len(), 0, limit::JOBS);
+    if jobs.is_empty() && spec.step_templates.is_empty() {
+        let message = "the Pipeline has neither jobs nor stepTemplates";
+        check.add(&format!("{path}.jobs"), message, "give at least one job");
+    }
     check.unique(
         &format!("{path}.jobs"),
         "job",

@@ -223,3 +223,16 @@ fn a_snapshot_that_does_not_fit_is_refused_with_its_size() {
     the pipeline with all that it uses has 1173 KiB, and a run can keep 1024 KiB: put long scripts into the image or the repository, or split the pipeline
     ");
 }
+
+#[test]
+fn no_run_of_a_pipeline_that_only_offers_templates_starts() {
+    let mut world = world(
+        "{jobs: [], stepTemplates: [{name: greet, steps: [{name: say, run: echo hello}]}]}",
+        None,
+    );
+    world.turn();
+    assert_snapshot!(world.summary(), @r"
+    Succeeded=False InvalidPipeline
+    the Pipeline `build-7` has no job and only offers step templates: start a run of one that uses them
+    ");
+}
