@@ -88,6 +88,8 @@ impl Shown {
         self.late += other.late;
         self.resumed += other.resumed;
         self.moved += other.moved;
+        self.one_host += other.one_host;
+        self.one_way += other.one_way;
         self.bytes += other.bytes;
         self.events += other.events;
     }
@@ -103,6 +105,8 @@ fn ten_thousand_seeds_keep_every_promise() {
         && shown.late > 500
         && shown.resumed > 5_000
         && shown.moved > 500
+        && shown.one_host > 1_000
+        && shown.one_way > 1_000
         && shown.bytes > 1_000_000;
     assert!(enough, "{shown:?}");
 }

@@ -49,7 +49,9 @@ fn tune(socket: &TcpStream, limits: &Limits) {
     let _ = socket.set_tcp_keepalive(&keep_alive);
     #[cfg(target_os = "linux")]
     {
-        let _ = socket.set_tcp_notsent_lowat(NOT_SENT);
+        if let Err(error) = socket.set_tcp_notsent_lowat(NOT_SENT) {
+            tracing::debug!(%error, "TCP_NOTSENT_LOWAT: control waits behind what was written");
+        }
         let _ = socket.set_tcp_user_timeout(Some(limits.idle));
     }
     #[cfg(not(target_os = "linux"))]
@@ -271,4 +273,20 @@ fn remote(tls: &Tls) -> Result<Remote, IdentityError> {
         return Ok(Remote::ANONYMOUS);
     };
     Ok(Remote::shown(tls::peer(leaf)?))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn little_waits_in_the_kernel_unsent() {
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let socket = socket.unwrap();
+        tune(&socket, &Limits::default());
+        let socket = SockRef::from(&socket);
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), NOT_SENT);
+        assert!(socket.tcp_nodelay().unwrap());
+    }
 }

@@ -54,11 +54,7 @@ async fn settled(taken: &AtomicU64) {
 
 #[tokio::test]
 async fn control_calls_go_on_while_bulk_saturates() {
-    for kind in [
-        TransportKind::Memory,
-        TransportKind::Quic,
-        TransportKind::Tcp,
-    ] {
+    for kind in TransportKind::ALL {
         let world = World::new(kind, Limits::default()).await;
         let session = world.dial("a").await;
         let (tasks, taken) = saturate(&session, ECHO_STREAM, 20, true);
@@ -84,11 +80,7 @@ async fn control_calls_go_on_while_bulk_saturates() {
 
 #[tokio::test]
 async fn a_hundred_bulk_streams_that_nobody_reads_leave_room_for_calls() {
-    for kind in [
-        TransportKind::Memory,
-        TransportKind::Quic,
-        TransportKind::Tcp,
-    ] {
+    for kind in TransportKind::ALL {
         let world = World::new(kind, Limits::default()).await;
         let session = world.dial("a").await;
         let (tasks, _) = saturate(&session, STALL_STREAM, 100, false);
@@ -107,11 +99,7 @@ async fn a_hundred_bulk_streams_that_nobody_reads_leave_room_for_calls() {
 
 #[tokio::test]
 async fn a_bulk_stream_that_nobody_reads_does_not_stop_another() {
-    for kind in [
-        TransportKind::Memory,
-        TransportKind::Quic,
-        TransportKind::Tcp,
-    ] {
+    for kind in TransportKind::ALL {
         let world = World::new(kind, Limits::default()).await;
         let session = world.dial("a").await;
         let (stalled, _) = saturate(&session, STALL_STREAM, 3, false);

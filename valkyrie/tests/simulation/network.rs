@@ -120,7 +120,8 @@ pub(crate) struct Network {
     ends: Vec<(bool, Option<bool>)>,
     /// To whom each connection leads.
     hosts: Vec<Host>,
-    cut_until: Time,
+    /// Until when what goes to this side of the connections to this host is held up.
+    cut_until: HashMap<(Host, Side), Time>,
     pub(crate) calm: bool,
     loss: u64,
     double: u64,
@@ -136,7 +137,7 @@ impl Network {
             flows: HashMap::new(),
             ends: Vec::new(),
             hosts: Vec::new(),
-            cut_until: 0,
+            cut_until: HashMap::new(),
             calm: false,
             loss: choices.below(200),
             double: choices.below(150),
@@ -162,8 +163,13 @@ impl Network {
         self.ends.len() as u32 - 1
     }
 
-    pub(crate) fn cut(&mut self, time: Time) {
-        self.cut_until = self.now + time;
+    /// Cuts the ways to these hosts, in these directions.
+    pub(crate) fn cut(&mut self, time: Time, hosts: &[Host], directions: &[Side]) {
+        for host in hosts {
+            for to in directions {
+                self.cut_until.insert((*host, *to), self.now + time);
+            }
+        }
     }
 
     /// Whether this end exists.
@@ -266,14 +272,16 @@ impl Network {
     /// Whether something that travels is held up now: it is sent again later, or lost when its
     /// sender is gone.
     pub(crate) fn held_up(&mut self, event: &Event, connection: u32, to: Side) -> bool {
-        if self.now >= self.cut_until {
+        let way = (self.host(connection), to);
+        let until = self.cut_until.get(&way).copied().unwrap_or_default();
+        if self.now >= until {
             return false;
         }
         let once = matches!(event, Event::Closed { .. });
         let sender = to.other();
         let sends = self.is_open(connection, sender);
         if sends && !once {
-            self.at(self.cut_until + AGAIN, event.clone());
+            self.at(until + AGAIN, event.clone());
         }
         true
     }

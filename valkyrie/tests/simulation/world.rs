@@ -106,6 +106,9 @@ pub(crate) struct Shown {
     pub(crate) resumed: u64,
     /// How often a successor took a session over.
     pub(crate) moved: u64,
+    /// Cuts of the ways to one server, and of one direction.
+    pub(crate) one_host: u64,
+    pub(crate) one_way: u64,
     pub(crate) bytes: u64,
     pub(crate) events: u64,
 }
@@ -120,6 +123,8 @@ pub(crate) struct World {
     limits: Limits,
     pub(crate) log: Log,
     ending: bool,
+    one_host: u64,
+    one_way: u64,
 }
 
 /// Short times, so that a run is a minute of their world.
@@ -160,6 +165,8 @@ impl World {
             limits,
             log,
             ending: false,
+            one_host: 0,
+            one_way: 0,
         };
         world.plan();
         world
@@ -340,6 +347,24 @@ impl World {
         !self.network.is_open(connection, pipe.to)
     }
 
+    /// Cuts the network: all of it, the ways to one server, one direction, or one direction to one.
+    fn cut(&mut self, time: Time) {
+        const HOSTS: [Host; 2] = [Host::Home, Host::Successor];
+        const SIDES: [Side; 2] = [Side::Client, Side::Server];
+        let (one_host, one_way) = (self.choices.chance(300), self.choices.chance(300));
+        let host = self.choices.below(2) as usize;
+        let side = self.choices.below(2) as usize;
+        let hosts = if one_host {
+            &HOSTS[host..=host]
+        } else {
+            &HOSTS
+        };
+        let sides = if one_way { &SIDES[side..=side] } else { &SIDES };
+        self.one_host += u64::from(one_host);
+        self.one_way += u64::from(one_way);
+        self.network.cut(time, hosts, sides);
+    }
+
     fn act(&mut self, act: Act) -> Result<(), String> {
         let now = self.network.now;
         self.log.note(now, || format!("world: {act:?}"));
@@ -351,7 +376,7 @@ impl World {
             }
             Act::Cut => {
                 let time = self.choices.between(100, 14_000) * MS;
-                self.network.cut(time);
+                self.cut(time);
             }
             Act::CrashServer => {
                 let host = match self.choices.chance(700) {
@@ -384,6 +409,8 @@ impl World {
             resumed: self.store.borrow().resumed.into(),
             moved: self.client.moved,
             bytes: self.client.written,
+            one_host: self.one_host,
+            one_way: self.one_way,
             ..Shown::default()
         };
         for (number, running) in self.client.calls.iter().enumerate() {
