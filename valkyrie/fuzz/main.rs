@@ -185,7 +185,17 @@ fn every_folder_of_the_corpus_belongs_to_a_target() {
 #[test]
 fn everything_that_reads_a_peers_bytes_has_a_target() {
     let parsers = [
-        "frames", "hello", "messages", "mux", "append", "token", "identity", "resume",
+        "frames",
+        "hello",
+        "messages",
+        "mux",
+        "append",
+        "token",
+        "identity",
+        "resume",
+        "request-head",
+        "connect-answer",
+        "bootstrap",
     ];
     for name in parsers {
         assert!(TARGETS.iter().any(|t| t.name == name), "no target {name}");

@@ -1,6 +1,7 @@
 //! What is fed with hostile bytes, and what must hold whatever they are.
 //! Must not panic but for a broken promise; each returns a number that names the outcome.
 
+mod edges;
 mod machines;
 #[cfg(feature = "capability")]
 mod token;
@@ -36,6 +37,26 @@ pub(crate) const TARGETS: &[Target] = &[
         name: "messages",
         run: wire::messages,
         example: wire::example_message,
+        short_run: 4000,
+    },
+    #[cfg(feature = "net")]
+    Target {
+        name: "request-head",
+        run: edges::request_head,
+        example: edges::example_head,
+        short_run: 4000,
+    },
+    #[cfg(feature = "tcp")]
+    Target {
+        name: "connect-answer",
+        run: edges::connect_answer,
+        example: || b"HTTP/1.1 200 Connection established\r\n\r\n".to_vec(),
+        short_run: 4000,
+    },
+    Target {
+        name: "bootstrap",
+        run: edges::bootstrap,
+        example: edges::example_bootstrap,
         short_run: 4000,
     },
     Target {

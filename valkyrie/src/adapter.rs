@@ -95,6 +95,8 @@ mod socket;
 
 pub use gateway::{Gateway, forward, open};
 pub use http::HttpAdapter;
+#[cfg(feature = "fuzzing")]
+pub(crate) use http::request_head;
 #[cfg(feature = "nats")]
 pub use nats::NatsAdapter;
 pub use proxy::{ProxyInfo, proxy_header};

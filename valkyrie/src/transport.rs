@@ -5,7 +5,7 @@ pub mod memory;
 #[cfg(feature = "tcp")]
 pub(crate) mod mux;
 #[cfg(feature = "tcp")]
-mod proxy;
+pub(crate) mod proxy;
 #[cfg(feature = "quic")]
 pub mod quic;
 #[cfg(feature = "tcp")]

@@ -23,6 +23,18 @@ use upgrade::{Answer, Switch};
 /// Longest head in bytes, of a request and of an answer that is read here.
 const MAX_HEAD: usize = 32 * 1024;
 
+/// The rewritten head, for a fuzzer.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn request_head(head: &[u8], peer: &str) -> Option<String> {
+    let info = ProxyInfo {
+        peer: peer.to_owned(),
+        class: "job",
+        deadline_ms: Some(5000),
+        trace: None,
+    };
+    rewrite(head, &info).ok().map(|head| head.text)
+}
+
 /// Requests over connections of another adapter.
 #[derive(Clone, Debug)]
 pub struct HttpAdapter<A> {

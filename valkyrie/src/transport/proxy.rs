@@ -32,7 +32,7 @@ pub(crate) async fn tunnel(mut socket: TcpStream, server: SocketAddr) -> io::Res
 }
 
 /// The status of an answer such as `HTTP/1.1 200 OK`.
-fn status(answer: &[u8]) -> Option<u16> {
+pub(crate) fn status(answer: &[u8]) -> Option<u16> {
     let line = answer.split(|byte| *byte == b'\r').next()?;
     let line = std::str::from_utf8(line).ok()?;
     let mut words = line.split(' ');
