@@ -24,6 +24,8 @@ pub struct Stored {
     pub previous_pem: String,
     /// Key of the log tokens.
     pub log_key: LogKey,
+    /// Who may not connect any more, as an administrator wrote it; see [`crate::denied`].
+    pub denied: String,
 }
 
 impl Stored {
@@ -38,6 +40,7 @@ impl Stored {
             next: None,
             previous_pem: String::new(),
             log_key: LogKey::generate(),
+            denied: String::new(),
         })
     }
 
@@ -87,6 +90,7 @@ pub fn rotate(
                 next: None,
                 previous_pem: stored.current.root_pem(),
                 log_key: stored.log_key.clone(),
+                denied: stored.denied.clone(),
             }))
         }
         None => Ok(None),

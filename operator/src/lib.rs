@@ -6,6 +6,7 @@
 pub mod approval;
 pub mod authority;
 pub mod caches;
+pub mod denied;
 pub mod endpoint;
 pub mod events;
 pub mod http;

@@ -25,6 +25,7 @@ const NEXT_CERTIFICATE: &str = "next.crt";
 const NEXT_KEY: &str = "next.key";
 const PREVIOUS: &str = "previous.crt";
 const LOG_KEY: &str = "log.key";
+const DENIED: &str = "denied";
 
 /// What can go wrong with the authority's Secret.
 #[derive(Debug, Error)]
@@ -113,6 +114,7 @@ fn read(secret: &Secret) -> Result<Stored, AuthorityError> {
         next,
         previous_pem: text(PREVIOUS)?.unwrap_or_default().to_owned(),
         log_key: log_key.ok_or(AuthorityError::Missing(LOG_KEY))?,
+        denied: text(DENIED)?.unwrap_or_default().to_owned(),
     })
 }
 
@@ -122,6 +124,7 @@ fn write(stored: &Stored, metadata: ObjectMeta) -> Secret {
         next,
         previous_pem,
         log_key,
+        denied,
     } = stored;
     let (certificate, key) = current.to_pem();
     let mut texts = vec![(CURRENT_CERTIFICATE, certificate), (CURRENT_KEY, key)];
@@ -131,6 +134,9 @@ fn write(stored: &Stored, metadata: ObjectMeta) -> Secret {
     }
     if !previous_pem.is_empty() {
         texts.push((PREVIOUS, previous_pem.clone()));
+    }
+    if !denied.is_empty() {
+        texts.push((DENIED, denied.clone()));
     }
     let mut data: BTreeMap<_, _> = texts
         .into_iter()

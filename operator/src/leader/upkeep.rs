@@ -21,7 +21,7 @@ use super::controllers::chain;
 use crate::authority::keeper::{AuthorityError, Keeper};
 use crate::authority::{CERTIFICATE_LIFETIME, Stored};
 use crate::caches::{DeletedRun, is_finished};
-use crate::{identity, pipeline_run};
+use crate::{denied, identity, pipeline_run};
 
 /// An administrator who replaces the authority waits as long for each step.
 const IDENTITY_INTERVAL: Duration = Duration::from_secs(10);
@@ -92,6 +92,7 @@ impl Upkeep {
             false => None,
         };
         self.identities.replace_bundle(bundle);
+        self.deny(&stored.denied);
         let mut agent = self.runs.agent.write();
         if agent.bundle_pem != pem {
             let mut changed = (**agent).clone();
@@ -104,6 +105,23 @@ impl Upkeep {
             self.identities.replace_credentials(own);
         }
         Ok(())
+    }
+
+    /// Takes up who is denied, when that has changed: their connections end at once.
+    fn deny(&self, text: &str) {
+        let (denied, mistakes) = denied::read(text);
+        let is_known = self.authority.read().denied == text;
+        if is_known && *self.identities.denied() == denied {
+            return;
+        }
+        for mistake in mistakes {
+            tracing::warn!(
+                mistake,
+                "A line of the Secret's key `denied` means nothing."
+            );
+        }
+        tracing::info!("The list of denied agents was taken up.");
+        self.identities.replace_denied(denied);
     }
 
     /// Removes what is kept of a deleted run.

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams};
 use runner::identity::{BootstrapError, bootstrap};
 use serde_json::json;
-use valkyrie::endpoint::Code;
+use valkyrie::endpoint::{Code, Dialer};
 
 use crate::agent::{hub_of, run_to_end, token};
 use crate::bench::{Bench, DOMAIN, job};
@@ -79,4 +80,44 @@ async fn only_the_token_of_a_jobs_pod_for_this_audience_gets_a_certificate() {
         text.contains("rustci_refused_identities_total{reason=\"ForeignPod\"} 1"),
         "{text}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_on_the_deny_list_is_cut_off_and_does_not_come_back() {
+    let bench = Bench::new("denied").await;
+    let _operator = bench.operator(&[]).await;
+    bench
+        .pipeline("hello", json!([job("greet", &[], "true")]))
+        .await;
+    bench.run("first", "hello").await;
+    let pod = bench.pod_of("first", "greet").await;
+    let hub = hub_of(&pod);
+    let audience = format!("valkyrie.{DOMAIN}");
+    let store = bootstrap(&hub, &token(&bench, &pod, &audience).await, SHORT)
+        .await
+        .unwrap();
+    let id = store.credentials().unwrap().id().to_string();
+    let dial = || {
+        Dialer::builder(store.clone())
+            .quic(hub.address)
+            .connect(SHORT)
+    };
+    let session = dial().await.unwrap();
+
+    let denied = json!({"stringData": {"denied": format!("# stolen\n{id}\n")}});
+    let secrets: Api<Secret> = Api::namespaced(bench.client.clone(), &bench.namespace);
+    secrets
+        .patch(
+            "rustci-authority",
+            &PatchParams::default(),
+            &Patch::Merge(denied),
+        )
+        .await
+        .unwrap();
+    let closed = tokio::time::timeout(Duration::from_secs(60), session.closed());
+    closed.await.expect("the session ends");
+    let Err(refused) = dial().await else {
+        panic!("a denied agent is admitted")
+    };
+    assert_eq!(refused.code, Code::PermissionDenied, "{refused}");
 }
