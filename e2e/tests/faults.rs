@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use crds::{FailureClass, JobState, JobStatus, PipelineRun};
 use e2e::fault;
 use e2e::in_cluster::job_log;
@@ -11,6 +11,7 @@ use e2e::late_image::LateImage;
 use e2e::namespace::{TestNamespace, condition, job};
 use e2e::node::BareNode;
 use e2e::pipeline::OneJob;
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -83,6 +84,38 @@ async fn a_run_of_a_missing_pipeline_names_it() -> Result<()> {
             "{:#?}",
             run.status
         );
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_job_that_had_too_little_memory_gets_more_and_succeeds() -> Result<()> {
+    TestNamespace::with("more-memory", |namespace| async move {
+        let script = "x=$(head -c 60000000 /dev/zero | tr '\\0' x); echo ${#x}";
+        let pipeline = OneJob::new("more-memory", script)
+            .with_job("pod", json!({"resources": {"limits": {"memory": "40Mi"}}}))
+            .with_job(
+                "retry",
+                json!({"limit": 1, "backoff": {"base": "1s"},
+                       "onOutOfMemory": {"factor": 10, "cap": "300Mi"}}),
+            );
+        namespace.apply(&pipeline.manifest()).await?;
+        let run = namespace.start("more-memory").await?;
+        let ended = namespace.ended(&run, LIMIT).await?;
+        let only = job(&ended, "only")?;
+        ensure!(only.state == JobState::Succeeded, "{only:#?}");
+        ensure!(only.attempt == 2, "{only:#?}");
+        ensure!(job_log(&namespace, &run, "only").await? == b"60000000\n");
+        let name = only.pod.clone().context("no pod")?;
+        let pod: Pod = namespace.api().get(&name).await?;
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let limits = containers
+            .filter(|container| container.name == "job")
+            .filter_map(|container| container.resources.as_ref()?.limits.as_ref())
+            .filter_map(|limits| Some(limits.get("memory")?.0.as_str()));
+        let limits: Vec<&str> = limits.collect();
+        ensure!(limits == ["300Mi"], "{limits:?}");
         Ok(())
     })
     .await
