@@ -47,8 +47,8 @@ impl Allowance {
     /// The peer has begun a stream while so many are served. Gives what it may have from now on, if
     /// that is more than before: it has begun or has open more than half of what it may within two
     /// `round_trip`s, and what it may begin later takes that long to reach it. A far peer, which
-    /// would wait a round trip for each step, gets all at once; one that is farther than that gets
-    /// it with its first stream.
+    /// would wait a round trip for each step, gets all at once; one that is farther than that, as
+    /// soon as it has begun or has open more than an eighth.
     pub(super) fn begun(
         &mut self,
         served: usize,
@@ -63,16 +63,21 @@ impl Allowance {
             self.since = now;
         }
         self.begun += 1;
-        let many = self.streams / 2;
-        if self.streams >= self.most || known < AWAY && self.begun.max(served) <= many {
+        let many = |known| match known < AWAY {
+            true => self.streams / 2,
+            false => self.streams / 8,
+        };
+        let now_open = self.begun.max(served);
+        if self.streams >= self.most || now_open <= many(known) {
             return None;
         }
         let known = round_trip().unwrap_or(FAR);
-        self.round_trip = Some(known);
         let is_quick = now.duration_since(self.since) <= known * TOGETHER;
+        let grows = now_open > many(known) && (served > many(known) || is_quick);
+        self.round_trip = Some(known);
         self.begun = 0;
         self.since = now;
-        if known < AWAY && served <= many && !is_quick {
+        if !grows {
             return None;
         }
         self.streams = match known < NEAR {
@@ -129,14 +134,17 @@ mod tests {
     }
 
     #[test]
-    fn a_far_peer_gets_all_with_its_first_stream() {
+    fn a_far_peer_gets_all_when_it_has_begun_a_few() {
+        assert_eq!(after(2, Duration::from_millis(2), LONG), 16);
+        assert_eq!(after(3, Duration::from_millis(2), LONG), 512);
+        // Not when it begins them one by one.
+        assert_eq!(after(100, LONG * 3, LONG), 16);
+        // So does one whose distance is not known.
         let start = Instant::now();
         let mut allowance = Allowance::new((16, 512), start);
-        assert_eq!(allowance.begun(0, start, || Some(LONG)), Some(512));
-        assert_eq!(allowance.begun(0, start, || Some(LONG)), None);
-        // So does one whose distance is not known.
-        let mut allowance = Allowance::new((16, 512), start);
-        assert_eq!(allowance.begun(0, start, || None), Some(512));
+        let unknown = || None;
+        let grown = (0..3).find_map(|_| allowance.begun(0, start, unknown));
+        assert_eq!(grown, Some(512));
     }
 
     #[test]
