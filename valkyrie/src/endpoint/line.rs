@@ -199,10 +199,7 @@ impl Line {
     /// Opens a stream for this class, in turn with others.
     pub(super) async fn begin(&self, class: Class) -> Result<(SendHalf, RecvHalf), StreamError> {
         let turn = &self.opening[usize::from(class != Class::Control)];
-        let _turn = match turn.try_lock() {
-            Ok(free) => free,
-            Err(_) => turn.lock().await,
-        };
+        let _turn = turn.lock().await;
         self.connection.open(class).await
     }
 
