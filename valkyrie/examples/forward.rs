@@ -39,10 +39,6 @@ struct Service(Gateway);
 
 #[async_trait]
 impl Handler for Service {
-    async fn call(&self, _: CallContext, method: Method, _: Bytes) -> Result<Bytes, CallError> {
-        Err(CallError::new(Code::Unimplemented, format!("{method:?}")))
-    }
-
     async fn stream(
         &self,
         context: CallContext,

@@ -26,8 +26,7 @@
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //! use valkyrie::adapter::{Adapters, Gateway, open};
 //! use valkyrie::endpoint::{
-//!     CallContext, CallError, Class, Code, Dialer, Handler, MemoryHub, Method, Peer, Rx, Server,
-//!     Tx,
+//!     CallContext, CallError, Class, Dialer, Handler, MemoryHub, Method, Peer, Rx, Server, Tx,
 //! };
 //! use valkyrie::identity::{Authority, IdentityStore, TrustBundle, TrustDomain};
 //!
@@ -35,10 +34,6 @@
 //!
 //! #[async_trait::async_trait]
 //! impl Handler for Forwards {
-//!     async fn call(&self, _: CallContext, _: Method, _: Bytes) -> Result<Bytes, CallError> {
-//!         Err(CallError::new(Code::Unimplemented, "there are only streams"))
-//!     }
-//!
 //!     async fn stream(
 //!         &self, who: CallContext, _: Method, head: Bytes, tx: Tx, rx: Rx,
 //!     ) -> Result<(), CallError> {

@@ -8,8 +8,7 @@
 //! use bytes::Bytes;
 //! use tokio::sync::mpsc;
 //! use valkyrie::endpoint::{
-//!     CallContext, CallError, CallOptions, Class, Code, Dialer, Handler, MemoryHub, Method, Notice,
-//!     Rx, Server, Tx,
+//!     CallContext, CallError, CallOptions, Class, Dialer, Handler, MemoryHub, Method, Notice, Server,
 //! };
 //! use valkyrie::identity::{Authority, IdentityStore, TrustBundle, TrustDomain};
 //!
@@ -19,11 +18,6 @@
 //! impl Handler for Echo {
 //!     async fn call(&self, _: CallContext, _: Method, body: Bytes) -> Result<Bytes, CallError> {
 //!         Ok(body)
-//!     }
-//!     async fn stream(
-//!         &self, _: CallContext, _: Method, _: Bytes, _: Tx, _: Rx,
-//!     ) -> Result<(), CallError> {
-//!         Err(CallError::new(Code::Unimplemented, "only calls and notices"))
 //!     }
 //!     async fn notify(&self, _: CallContext, notice: Notice) {
 //!         let _ = self.0.send(notice).await;

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::Value;
 use valkyrie::endpoint::{
-    CallContext, CallError, CallOptions, Code, Dialer, Handler, Method, Qlog, Rx, Server, Tx,
+    CallContext, CallError, CallOptions, Dialer, Handler, Method, Qlog, Server,
 };
 use valkyrie::identity::{Authority, IdentityStore, TrustBundle, TrustDomain};
 
@@ -21,17 +21,6 @@ struct Echo;
 impl Handler for Echo {
     async fn call(&self, _: CallContext, _: Method, body: Bytes) -> Result<Bytes, CallError> {
         Ok(body)
-    }
-
-    async fn stream(
-        &self,
-        _: CallContext,
-        _: Method,
-        _: Bytes,
-        _: Tx,
-        _: Rx,
-    ) -> Result<(), CallError> {
-        Err(CallError::new(Code::Unimplemented, "only calls"))
     }
 }
 

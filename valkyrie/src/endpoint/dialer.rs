@@ -13,11 +13,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use bytes::Bytes;
-
 use super::session::Session;
-use super::{CallContext, CallError, Code, Handler, Limits, MemoryHub, Method, Rx, Tx};
+use super::{CallError, Code, Handler, Limits, MemoryHub};
 use crate::identity::{IdentityStore, SpiffeId};
 use crate::metrics::Metrics;
 use crate::qos::QosPolicy;
@@ -234,26 +231,4 @@ impl DialerBuilder {
 /// The handler of a dialer without one.
 struct Refuses;
 
-#[async_trait]
-impl Handler for Refuses {
-    async fn call(&self, _: CallContext, method: Method, _: Bytes) -> Result<Bytes, CallError> {
-        Err(CallError::new(
-            Code::Unimplemented,
-            format!("no method {}", method.0),
-        ))
-    }
-
-    async fn stream(
-        &self,
-        _: CallContext,
-        method: Method,
-        _: Bytes,
-        _: Tx,
-        _: Rx,
-    ) -> Result<(), CallError> {
-        Err(CallError::new(
-            Code::Unimplemented,
-            format!("no method {}", method.0),
-        ))
-    }
-}
+impl Handler for Refuses {}

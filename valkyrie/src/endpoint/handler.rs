@@ -6,7 +6,9 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{CallError, Class, Method, Notice, Peer, Rx, Session, SessionId, TraceContext, Tx};
+use super::{
+    CallError, Class, Code, Method, Notice, Peer, Rx, Session, SessionId, TraceContext, Tx,
+};
 
 /// Serves the calls and streams of every session of an endpoint, on either side.
 ///
@@ -22,15 +24,19 @@ pub trait Handler: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Answers a call.
+    /// Answers a call; without this each is `Unimplemented`.
     async fn call(
         &self,
         context: CallContext,
         method: Method,
         body: Bytes,
-    ) -> Result<Bytes, CallError>;
+    ) -> Result<Bytes, CallError> {
+        let _ = (context, body);
+        Err(unimplemented(method))
+    }
 
-    /// Serves a duplex stream; `Err` reaches the peer if the stream is still open.
+    /// Serves a duplex stream; `Err` reaches the peer if the stream is still open. Without this each
+    /// is `Unimplemented`.
     async fn stream(
         &self,
         context: CallContext,
@@ -38,7 +44,10 @@ pub trait Handler: Send + Sync + 'static {
         head: Bytes,
         tx: Tx,
         rx: Rx,
-    ) -> Result<(), CallError>;
+    ) -> Result<(), CallError> {
+        let _ = (context, head, tx, rx);
+        Err(unimplemented(method))
+    }
 
     /// Takes a notice, which has no answer; without this they are dropped. Those of one class come
     /// one after the other, in order, and the next one only after this has returned: what it leaves
@@ -51,6 +60,10 @@ pub trait Handler: Send + Sync + 'static {
     async fn down(&self, session: SessionId) {
         let _ = session;
     }
+}
+
+fn unimplemented(method: Method) -> CallError {
+    CallError::new(Code::Unimplemented, format!("no method {}", method.0))
 }
 
 /// What a handler knows of a call or stream besides its payload.

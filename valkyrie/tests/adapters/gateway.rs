@@ -25,10 +25,6 @@ struct Service(Gateway);
 
 #[async_trait]
 impl Handler for Service {
-    async fn call(&self, _: CallContext, _: Method, _: Bytes) -> Result<Bytes, CallError> {
-        Err(CallError::new(Code::Unimplemented, "only streams"))
-    }
-
     async fn stream(
         &self,
         context: CallContext,

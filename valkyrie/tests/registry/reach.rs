@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use valkyrie::endpoint::{
-    CallContext, CallError, Code, Dialer, DialerBuilder, Handler, Method, Rx, Server, Tx,
+    CallContext, CallError, Code, Dialer, DialerBuilder, Handler, Method, Server,
 };
 use valkyrie::identity::{Authority, IdentityStore, TrustBundle, TrustDomain};
 use valkyrie::registry::{Member, OutlierPolicy, Query, Reach, StaticRegistry};
@@ -20,17 +20,6 @@ struct Quiet;
 impl Handler for Quiet {
     async fn call(&self, _: CallContext, _: Method, body: Bytes) -> Result<Bytes, CallError> {
         Ok(body)
-    }
-
-    async fn stream(
-        &self,
-        _: CallContext,
-        _: Method,
-        _: Bytes,
-        _: Tx,
-        _: Rx,
-    ) -> Result<(), CallError> {
-        Err(CallError::new(Code::Unimplemented, "there are only calls"))
     }
 }
 

@@ -15,6 +15,7 @@ use quinn_proto::transport_parameters::TransportParameters;
 use quinn_proto::{ConnectError, ConnectionId, Side, TransportError};
 use valkyrie::endpoint::Limits;
 use valkyrie::metrics::Refusal;
+use valkyrie::wire::varint;
 
 use crate::attacks::{admitted, dropped, open_stream, stage, unharmed};
 use crate::intruders::{forged, tls};
@@ -25,15 +26,10 @@ const TORN: u64 = 4;
 /// Up to here the stream is whole; offsets from here on have four bytes, before and after.
 const WHOLE: u64 = 16_384;
 
-/// A number of QUIC (RFC 9000 section 16) and its length.
+/// A number and its length.
 fn number(bytes: &[u8]) -> (u64, usize) {
-    let length = 1 << (bytes[0] >> 6);
-    let first = u64::from(bytes[0] & 0x3f);
-    let rest = bytes[1..length].iter();
-    (
-        rest.fold(first, |number, byte| number << 8 | u64::from(*byte)),
-        length,
-    )
+    let number = varint::decode(bytes).expect("quinn writes the shortest form");
+    number.expect("quinn's packets are whole")
 }
 
 /// Skips so many numbers; gives the last one.

@@ -126,20 +126,6 @@ impl Handler for Agent {
     async fn call(&self, _: CallContext, _: Method, body: Bytes) -> Result<Bytes, CallError> {
         Ok(body)
     }
-
-    async fn stream(
-        &self,
-        _: CallContext,
-        _: Method,
-        _: Bytes,
-        _: Tx,
-        _: Rx,
-    ) -> Result<(), CallError> {
-        Err(CallError::new(
-            Code::Unimplemented,
-            "agents are only called",
-        ))
-    }
 }
 
 pub(crate) async fn connect(
