@@ -1,11 +1,30 @@
 //! Who may not connect any more: lines of text in the key `denied` of the authority's Secret.
-//! Must not touch connections.
+//! Must not close connections: who holds them watches the list.
 
-use valkyrie::identity::{DenyList, Serial, SpiffeId};
+use valkyrie::identity::{DenyList, IdentityStore, Serial, SpiffeId};
+
+/// What one line denies.
+enum Denied {
+    Id(SpiffeId),
+    Serial(Serial),
+}
+
+/// Denies these from now on, and tells of lines that mean nothing.
+pub fn take_up(text: &str, identities: &IdentityStore) {
+    let (denied, mistakes) = read(text);
+    for mistake in mistakes {
+        tracing::warn!(
+            mistake,
+            "A line of the Secret's key `denied` means nothing."
+        );
+    }
+    tracing::info!("The list of denied agents was taken up.");
+    identities.replace_denied(denied);
+}
 
 /// Reads the list: a SPIFFE id, or `serial` and the hexadecimal number of one certificate, in each
 /// line; `#` begins a comment. Gives also what is wrong, with its line.
-pub fn read(text: &str) -> (DenyList, Vec<String>) {
+fn read(text: &str) -> (DenyList, Vec<String>) {
     let mut list = DenyList::new();
     let mut mistakes = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -13,13 +32,13 @@ pub fn read(text: &str) -> (DenyList, Vec<String>) {
         if line.is_empty() {
             continue;
         }
-        let serial = line.strip_prefix("serial ").map(str::trim);
-        let read = match serial {
-            Some(serial) => Serial::parse(serial).map(|serial| list.clone().serial(serial)),
-            None => SpiffeId::parse(line).ok().map(|id| list.clone().id(id)),
+        let read = match line.strip_prefix("serial ") {
+            Some(serial) => Serial::parse(serial.trim()).map(Denied::Serial),
+            None => SpiffeId::parse(line).ok().map(Denied::Id),
         };
         match read {
-            Some(longer) => list = longer,
+            Some(Denied::Serial(serial)) => list = list.serial(serial),
+            Some(Denied::Id(id)) => list = list.id(id),
             None => mistakes.push(format!(
                 "line {}: `{line}` is neither a SPIFFE id nor `serial` with a hexadecimal number",
                 number + 1

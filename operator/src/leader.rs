@@ -32,7 +32,7 @@ use crate::pipeline_run::LogRoute;
 use crate::pipeline_run::memory::Memory;
 use crate::pod::{AgentDelivery, AgentSettings};
 use crate::settings::Settings;
-use crate::{approval, identity, pipeline, pipeline_run, runner};
+use crate::{approval, denied, identity, pipeline, pipeline_run, runner};
 
 /// Runs with news from agents that wait to be looked at; the hub keeps each of the others once.
 const HUB_EVENTS: usize = 64;
@@ -172,7 +172,11 @@ impl Leader {
         let credentials = stored
             .current
             .credentials(&id, &[], now, CERTIFICATE_LIFETIME)?;
-        Ok(IdentityStore::new(credentials, stored.bundle()?))
+        let identities = IdentityStore::new(credentials, stored.bundle()?);
+        if !stored.denied.is_empty() {
+            denied::take_up(&stored.denied, &identities);
+        }
+        Ok(identities)
     }
 
     async fn agent_settings(

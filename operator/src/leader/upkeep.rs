@@ -92,7 +92,9 @@ impl Upkeep {
             false => None,
         };
         self.identities.replace_bundle(bundle);
-        self.deny(&stored.denied);
+        if self.authority.read().denied != stored.denied {
+            denied::take_up(&stored.denied, &self.identities);
+        }
         let mut agent = self.runs.agent.write();
         if agent.bundle_pem != pem {
             let mut changed = (**agent).clone();
@@ -105,23 +107,6 @@ impl Upkeep {
             self.identities.replace_credentials(own);
         }
         Ok(())
-    }
-
-    /// Takes up who is denied, when that has changed: their connections end at once.
-    fn deny(&self, text: &str) {
-        let (denied, mistakes) = denied::read(text);
-        let is_known = self.authority.read().denied == text;
-        if is_known && *self.identities.denied() == denied {
-            return;
-        }
-        for mistake in mistakes {
-            tracing::warn!(
-                mistake,
-                "A line of the Secret's key `denied` means nothing."
-            );
-        }
-        tracing::info!("The list of denied agents was taken up.");
-        self.identities.replace_denied(denied);
     }
 
     /// Removes what is kept of a deleted run.

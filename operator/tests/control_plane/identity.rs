@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;
-use kube::api::{Api, Patch, PatchParams};
-use runner::identity::{BootstrapError, bootstrap};
+use kube::api::{Patch, PatchParams};
+use runner::identity::{BootstrapError, HubPlace, bootstrap};
 use serde_json::json;
 use valkyrie::endpoint::{Code, Dialer};
 
@@ -23,17 +23,23 @@ fn refusal(result: Result<valkyrie::identity::IdentityStore, BootstrapError>) ->
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn only_the_token_of_a_jobs_pod_for_this_audience_gets_a_certificate() {
-    let bench = Bench::new("identity").await;
-    let operator = bench.operator(&[]).await;
+/// The pod of a job whose agent has not come yet, and what the agent is told: the hub, and the
+/// audience of its token.
+async fn starting(bench: &Bench) -> (Pod, HubPlace, String) {
     bench
         .pipeline("hello", json!([job("greet", &[], "true")]))
         .await;
     bench.run("first", "hello").await;
     let pod = bench.pod_of("first", "greet").await;
     let hub = hub_of(&pod);
-    let audience = format!("valkyrie.{DOMAIN}");
+    (pod, hub, format!("valkyrie.{DOMAIN}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_token_of_a_jobs_pod_for_this_audience_gets_a_certificate() {
+    let bench = Bench::new("identity").await;
+    let operator = bench.operator(&[]).await;
+    let (pod, hub, audience) = starting(&bench).await;
 
     let store = bootstrap(&hub, &token(&bench, &pod, &audience).await, SHORT)
         .await
@@ -86,13 +92,7 @@ async fn only_the_token_of_a_jobs_pod_for_this_audience_gets_a_certificate() {
 async fn an_agent_on_the_deny_list_is_cut_off_and_does_not_come_back() {
     let bench = Bench::new("denied").await;
     let _operator = bench.operator(&[]).await;
-    bench
-        .pipeline("hello", json!([job("greet", &[], "true")]))
-        .await;
-    bench.run("first", "hello").await;
-    let pod = bench.pod_of("first", "greet").await;
-    let hub = hub_of(&pod);
-    let audience = format!("valkyrie.{DOMAIN}");
+    let (pod, hub, audience) = starting(&bench).await;
     let store = bootstrap(&hub, &token(&bench, &pod, &audience).await, SHORT)
         .await
         .unwrap();
@@ -105,8 +105,8 @@ async fn an_agent_on_the_deny_list_is_cut_off_and_does_not_come_back() {
     let session = dial().await.unwrap();
 
     let denied = json!({"stringData": {"denied": format!("# stolen\n{id}\n")}});
-    let secrets: Api<Secret> = Api::namespaced(bench.client.clone(), &bench.namespace);
-    secrets
+    bench
+        .api::<Secret>()
         .patch(
             "rustci-authority",
             &PatchParams::default(),
