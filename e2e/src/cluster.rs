@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
@@ -26,6 +26,16 @@ pub fn kubectl() -> Result<tokio::process::Command> {
     let mut command = tokio::process::Command::new(from_environment("RUSTCI_E2E_KUBECTL")?);
     command.arg("--kubeconfig").arg(kubeconfig()?);
     Ok(command)
+}
+
+/// Runs the cluster's kubectl; gives its standard output, or an error with what it printed.
+pub async fn said_by_kubectl(arguments: &[&str]) -> Result<String> {
+    let output = kubectl()?.args(arguments).output().await?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("kubectl {arguments:?}: {said}");
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Reads a path that `cargo xtask test` sets.

@@ -80,18 +80,8 @@ impl TestNamespace {
 
     /// Runs kubectl in this namespace and gives its standard output.
     pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        let output = crate::cluster::kubectl()?
-            .args(["-n", &self.name])
-            .args(arguments)
-            .output()
-            .await?;
-        if !output.status.success() {
-            bail!(
-                "kubectl {arguments:?}: {}",
-                String::from_utf8_lossy(&output.stderr)
-            );
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        let here = ["-n", &self.name];
+        crate::cluster::said_by_kubectl(&[&here, arguments].concat()).await
     }
 
     /// Creates a run of a pipeline.

@@ -9,7 +9,7 @@ use kube::api::{Api, ListParams};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::cluster::kubectl;
+use crate::cluster::said_by_kubectl;
 use crate::namespace::TestNamespace;
 use crate::patience::until;
 
@@ -70,41 +70,28 @@ pub async fn remove(namespace: &TestNamespace, limit: Duration) -> Result<()> {
 pub async fn restore(namespace: &TestNamespace) -> Result<()> {
     let scale = ["-n", SYSTEM, "scale", DEPLOYMENT, "--replicas=1"];
     namespace.kubectl(&scale).await?;
-    let status = [
-        "-n",
-        SYSTEM,
-        "rollout",
-        "status",
-        DEPLOYMENT,
-        "--timeout=120s",
-    ];
-    namespace.kubectl(&status).await.map(drop)
+    rolled_out().await
+}
+
+/// Waits until the deployment is as it was told to be.
+async fn rolled_out() -> Result<()> {
+    let status = ["rollout", "status", DEPLOYMENT, "--timeout=120s"];
+    said_by_kubectl(&[&["-n", SYSTEM][..], &status].concat())
+        .await
+        .map(drop)
 }
 
 /// Sets a variable of the operator (`NAME=value`), or takes it back (`NAME-`), and waits until it
 /// counts.
 pub async fn set(variable: &str) -> Result<()> {
-    let status = ["rollout", "status", DEPLOYMENT, "--timeout=120s"];
-    for arguments in [&["set", "env", DEPLOYMENT, variable][..], &status] {
-        let mut command = kubectl()?;
-        let output = command
-            .args(["-n", SYSTEM])
-            .args(arguments)
-            .output()
-            .await?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "kubectl {arguments:?}: {said}");
-    }
-    Ok(())
+    said_by_kubectl(&["-n", SYSTEM, "set", "env", DEPLOYMENT, variable]).await?;
+    rolled_out().await
 }
 
 /// Connections of agents that were admitted over a transport, by the operator's metrics.
 pub async fn admitted(over: &str) -> Result<f64> {
     let path = format!("/api/v1/namespaces/{SYSTEM}/services/rustci-api:http/proxy/metrics");
-    let output = kubectl()?.args(["get", "--raw", &path]).output().await?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "no metrics: {said}");
-    let text = String::from_utf8(output.stdout)?;
+    let text = said_by_kubectl(&["get", "--raw", &path]).await?;
     let line = format!("rustci_valkyrie_transports_total{{transport=\"{over}\"}} ");
     let count = text.lines().find_map(|known| known.strip_prefix(&line));
     let count = count.with_context(|| format!("the metrics have no {line}"))?;
