@@ -79,29 +79,20 @@ fn measure(options: &Options) -> Result<String> {
 
 /// Runs the seeds of kills, which fail when something is lost or doubled; a line as the driver's.
 fn kills() -> Result<String> {
-    let seeds = KILLS.to_string();
-    let test = ["--exact", "many_kills", "--ignored", "--nocapture"];
     let mut command = shell::cargo();
-    command
-        .env("VALKYRIE_SEEDS", &seeds)
-        .args([
-            "test",
-            "--quiet",
-            "-p",
-            "valkyrie",
-            "--test",
-            "simulation",
-            "--",
-        ])
-        .args(test);
+    command.args(["test", "--quiet", "-p", "valkyrie", "--test", "simulation"]);
+    command.args(["--", "--exact", "many_kills", "--ignored", "--nocapture"]);
+    command.env("VALKYRIE_SEEDS", KILLS.to_string());
     let output = command.stderr(Stdio::inherit()).output();
     let output = output.context("can't start the simulation")?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(
-        output.status.success() && text.contains(&format!("{seeds} seeds: ")),
+        output.status.success(),
         "the simulation of kills failed:\n{text}"
     );
-    let figures = serde_json::json!({ "seeds": KILLS, "lost_or_doubled": 0 });
+    let kept = text.lines().find_map(|line| line.split_once(" seeds: "));
+    let (kept, _) = kept.context("the simulation did not say how many seeds it ran")?;
+    let figures = serde_json::json!({ "seeds": kept.trim().parse::<u32>()? });
     let record = serde_json::json!({
         "row": "kills", "peer": "valkyrie", "figures": figures,
     });

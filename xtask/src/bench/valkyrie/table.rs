@@ -134,7 +134,7 @@ const RAW: &[(&str, &str, Names)] = &[
     (
         "kills",
         "kills of both ends of a log and a transfer, by seeds",
-        &[("seeds", "seeds"), ("lost_or_doubled", "lost or doubled")],
+        &[("seeds", "seeds, nothing lost or doubled")],
     ),
 ];
 const LATENCY: Names = &[("p50_us", "us p50"), ("p99_us", "us p99")];
