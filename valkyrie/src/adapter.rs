@@ -8,13 +8,10 @@
 //! [`forward`] is the caller's side.
 //!
 //! How the context arrives: the `http` adapter adds headers (one request a stream, which may switch
-//! to WebSocket; headers of the caller with these names are dropped), and so does the `nats`
-//! adapter (one request and its reply a stream); the others send a PROXY protocol header when they
-//! are told to. The deadline is kept by the gateway in each case.
-//!
-//! `http2` and `grpc` pass the bytes as they are: nothing is put into the headers of a request, and
-//! nothing is taken out. Such a service learns the context from the PROXY header of its connection
-//! only, and must not believe headers named `x-valkyrie-*`: they are whatever the caller wrote.
+//! to WebSocket; headers of the caller with these names are dropped), and so do `http2` and `grpc`
+//! for each request of a stream, which is a connection there, and `nats` (one request and its reply
+//! a stream); the others send a PROXY protocol header when they are told to. gRPC gets a
+//! `grpc-timeout` too. The deadline is kept by the gateway in each case.
 //!
 //! A plain service, here one that answers in capitals, behind a gateway:
 //!
@@ -82,6 +79,8 @@
 
 mod gateway;
 mod http;
+#[cfg(feature = "http2")]
+mod http2;
 #[cfg(feature = "nats")]
 mod nats;
 mod proxy;
@@ -92,6 +91,8 @@ pub use gateway::{Gateway, forward, open};
 pub use http::HttpAdapter;
 #[cfg(feature = "fuzzing")]
 pub(crate) use http::request_head;
+#[cfg(feature = "http2")]
+pub use http2::Http2Adapter;
 #[cfg(feature = "nats")]
 pub use nats::NatsAdapter;
 pub use proxy::{ProxyInfo, proxy_header};
@@ -215,17 +216,19 @@ impl Adapters {
         Self::default()
     }
 
-    /// Those of this crate: `tcp`, `unix`, `http`, with the feature `nats` a `nats` without TLS,
-    /// and `http2`, `grpc` as plain TCP; plain services get the context in a PROXY header when
+    /// Those of this crate: `tcp`, `unix`, `http`, with the feature `http2` also `http2` and `grpc`,
+    /// and with `nats` a `nats` without TLS. Plain services get the context in a PROXY header when
     /// `proxy_header` is set.
     pub fn standard(proxy_header: bool) -> Self {
-        let tcp = |name| TcpAdapter::new(name, proxy_header);
+        let plain = |name| TcpAdapter::new(name, false);
         let adapters = Self::empty()
-            .with(tcp("tcp"))
-            .with(tcp("http2"))
-            .with(tcp("grpc"))
+            .with(TcpAdapter::new("tcp", proxy_header))
             .with(UnixAdapter::new("unix", proxy_header))
-            .with(HttpAdapter::new(TcpAdapter::new("http", false)));
+            .with(HttpAdapter::new(plain("http")));
+        #[cfg(feature = "http2")]
+        let adapters = adapters
+            .with(Http2Adapter::new(plain("http2")))
+            .with(Http2Adapter::new(plain("grpc")));
         #[cfg(feature = "nats")]
         let adapters = adapters.with(NatsAdapter::new());
         adapters

@@ -7,6 +7,8 @@ mod conformance;
 mod gateway;
 #[path = "adapters/grpc.rs"]
 mod grpc;
+#[path = "adapters/http2.rs"]
+mod http2;
 #[path = "adapters/nats.rs"]
 mod nats;
 #[path = "adapters/services.rs"]

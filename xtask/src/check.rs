@@ -93,6 +93,7 @@ const FEATURES: &[&str] = &[
     "qlog",
     "tcp",
     "ws",
+    "http2",
     "nats",
     "spiffe",
     "kubernetes",

@@ -14,6 +14,7 @@ use valkyrie::adapter::{
 use valkyrie::endpoint::{Class, Peer};
 use valkyrie::identity::SpiffeId;
 
+use crate::http2;
 use crate::in_time;
 use crate::nats::{self, Nats};
 use crate::services::{
@@ -27,6 +28,8 @@ pub(crate) enum Speech {
     Plain,
     /// A request of HTTP/1.1.
     Http,
+    /// A request of HTTP/2.
+    Http2,
     /// The request's bytes alone.
     Bare,
 }
@@ -37,7 +40,7 @@ impl Speech {
         let length = payload.len();
         let head = format!("POST /echo HTTP/1.1\r\nhost: oak\r\ncontent-length: {length}\r\n\r\n");
         match self {
-            Speech::Plain | Speech::Bare => payload.to_vec(),
+            Speech::Plain | Speech::Bare | Speech::Http2 => payload.to_vec(),
             Speech::Http => [head.as_bytes(), payload].concat(),
         }
     }
@@ -45,7 +48,7 @@ impl Speech {
     /// What to send, to hear what the service was told.
     fn who(self) -> &'static [u8] {
         match self {
-            Speech::Plain | Speech::Bare => b"",
+            Speech::Plain | Speech::Bare | Speech::Http2 => b"",
             Speech::Http => b"GET /who HTTP/1.1\r\nhost: oak\r\nx-valkyrie-peer: admin\r\n\r\n",
         }
     }
@@ -53,7 +56,7 @@ impl Speech {
     /// What was meant, of what came.
     fn heard(self, answer: Vec<u8>) -> Vec<u8> {
         match self {
-            Speech::Bare => answer,
+            Speech::Bare | Speech::Http2 => answer,
             Speech::Plain => {
                 let rest = answer.strip_prefix(GREETING).expect("a greeting");
                 rest.strip_suffix(b"end").expect("an end").to_vec()
@@ -100,13 +103,16 @@ async fn opened(case: &Case, target: &str, context: &OpenContext) -> Box<dyn Dup
 
 /// Sends all of it, while it takes in what comes. The end follows where it belongs to what is
 /// said; a server of HTTP may take an early one for a caller that has gone.
-async fn exchange(speech: Speech, stream: Box<dyn Duplex>, asked: &[u8]) -> Vec<u8> {
+async fn exchange(speech: Speech, stream: Box<dyn Duplex>, path: &str, asked: &[u8]) -> Vec<u8> {
+    if speech == Speech::Http2 {
+        return in_time("the answer", http2::request(stream, path, asked)).await;
+    }
     let (mut read, mut write) = tokio::io::split(stream);
     let sending = async {
         write.write_all(asked).await.expect("taken");
         match speech {
             Speech::Plain | Speech::Bare => write.shutdown().await.expect("ended"),
-            Speech::Http => write.flush().await.expect("taken"),
+            Speech::Http | Speech::Http2 => write.flush().await.expect("taken"),
         }
     };
     let both = async { tokio::join!(sending, read_all(&mut read)).1 };
@@ -118,7 +124,7 @@ async fn passes_bytes_and_ends(case: &Case) {
     for length in [0, 1, 1_000_000] {
         let sent: Vec<u8> = (0..length).map(|at: u32| (at % 251) as u8).collect();
         let stream = opened(case, &case.target, &context()).await;
-        let got = exchange(case.speech, stream, &case.speech.ask(&sent)).await;
+        let got = exchange(case.speech, stream, "/echo", &case.speech.ask(&sent)).await;
         let got = case.speech.heard(got);
         assert!(got == sent, "{} of {length} bytes came back", got.len());
     }
@@ -188,10 +194,10 @@ async fn tells_the_context(case: &Case) {
         (anonymous, "|bulk|false"),
     ] {
         let stream = opened(case, target, &context).await;
-        let told = exchange(case.speech, stream, case.speech.who()).await;
+        let told = exchange(case.speech, stream, "/who", case.speech.who()).await;
         let told = match case.speech {
             Speech::Http => body(told),
-            Speech::Plain | Speech::Bare => told,
+            Speech::Plain | Speech::Bare | Speech::Http2 => told,
         };
         assert_eq!(String::from_utf8(told).expect("text"), expected);
     }
@@ -204,7 +210,8 @@ pub(crate) async fn conforms(case: Case) {
         transparent,
         context: _,
     } = case.adapter.capabilities();
-    assert!(half_close, "the suite ends one way before the other");
+    // In HTTP/2 each request ends its ways, not the connection.
+    assert_eq!(half_close, case.speech != Speech::Http2);
     assert_eq!(transparent, case.speech == Speech::Plain);
     let name = case.adapter.name();
     assert!(!name.is_empty() && !name.contains(':') && name == name.to_lowercase());
@@ -224,15 +231,12 @@ pub(crate) fn closed_port() -> String {
 }
 
 #[tokio::test]
-async fn every_plain_adapter_over_tcp_conforms_with_and_without_a_proxy_header() {
-    for (name, headed) in ["tcp", "http2", "grpc"]
-        .map(|it| [(it, false), (it, true)])
-        .concat()
-    {
+async fn the_tcp_adapter_conforms_with_and_without_a_proxy_header() {
+    for headed in [false, true] {
         let (address, open) = tcp_echo(headed).await;
         let standard = Adapters::standard(headed);
         conforms(Case {
-            adapter: standard.adapter(name).expect("a standard one").clone(),
+            adapter: standard.adapter("tcp").expect("a standard one").clone(),
             speech: Speech::Plain,
             target: address.to_string(),
             tells: match headed {
@@ -283,6 +287,23 @@ async fn the_http_adapter_conforms() {
         open,
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_adapters_of_http2_and_grpc_conform() {
+    for name in ["http2", "grpc"] {
+        let (address, open) = counted(http().await).await;
+        conforms(Case {
+            adapter: Adapters::standard(true).adapter(name).expect("one").clone(),
+            speech: Speech::Http2,
+            target: address.to_string(),
+            tells: Some(address.to_string()),
+            missing: Some(closed_port()),
+            wrong: "no-port".into(),
+            open,
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
