@@ -51,13 +51,15 @@ pub enum Refusal {
     Queue,
     /// On the deny list.
     Denied,
+    /// A further connection that named no connection of its peer's own.
+    Ticket,
     /// A certificate, of either side, or the grace of a peer without one, ended.
     Expired,
 }
 
 impl Refusal {
     /// Every reason, for exporters.
-    pub const ALL: [Refusal; 20] = [
+    pub const ALL: [Refusal; 21] = [
         Refusal::Tls,
         Refusal::Slow,
         Refusal::Protocol,
@@ -77,6 +79,7 @@ impl Refusal {
         Refusal::Sessions,
         Refusal::Queue,
         Refusal::Denied,
+        Refusal::Ticket,
         Refusal::Expired,
     ];
 
@@ -102,6 +105,7 @@ impl Refusal {
             Refusal::Sessions => "sessions",
             Refusal::Queue => "queue",
             Refusal::Denied => "denied",
+            Refusal::Ticket => "ticket",
             Refusal::Expired => "expired",
         }
     }

@@ -98,7 +98,7 @@ pub(crate) enum Ended {
     #[cfg(any(feature = "quic", feature = "tcp"))]
     Tls(String),
     /// The peer broke the rules of the transport itself.
-    #[cfg(feature = "quic")]
+    #[cfg(any(feature = "quic", feature = "tcp"))]
     Violated(String),
     /// The network or the peer's process broke it.
     Broken(String),
@@ -117,8 +117,8 @@ impl std::fmt::Display for Ended {
             }
             #[cfg(any(feature = "quic", feature = "tcp"))]
             Ended::Tls(why) => write!(f, "TLS failed: {why}"),
-            #[cfg(feature = "quic")]
-            Ended::Violated(why) => write!(f, "the peer broke QUIC's rules: {why}"),
+            #[cfg(any(feature = "quic", feature = "tcp"))]
+            Ended::Violated(why) => write!(f, "the peer broke the transport's rules: {why}"),
             Ended::Broken(why) => write!(f, "the connection broke: {why}"),
         }
     }

@@ -201,7 +201,8 @@ impl Core {
                 leaf: None,
             };
             let tenure = self.tenure(remote);
-            tokio::spawn(self.clone().carry(connection, tenure, permit));
+            let hello = Instant::now() + self.limits.hello;
+            tokio::spawn(self.clone().carry(connection, tenure, hello, permit));
         }
     }
 
@@ -280,8 +281,9 @@ impl Core {
         incoming: Box<quinn::Incoming>,
         handshake: OwnedSemaphorePermit,
     ) {
+        let hello = Instant::now() + self.limits.hello;
         let shaken = async { self.accept_one(*incoming)?.await };
-        let shaken = Box::pin(tokio::time::timeout(self.limits.hello, shaken)).await;
+        let shaken = Box::pin(tokio::time::timeout_at(hello.into(), shaken)).await;
         let Ok(Ok(connection)) = shaken else {
             self.metrics.refused(Refusal::Tls).add(1);
             return;
@@ -292,7 +294,7 @@ impl Core {
         };
         let connection = Connection::Quic(connection);
         let tenure = self.tenure(remote);
-        self.carry(connection, tenure, handshake).await;
+        self.carry(connection, tenure, hello, handshake).await;
     }
 
     /// Accepts a QUIC connection, recorded if connections are.

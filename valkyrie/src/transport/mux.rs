@@ -266,6 +266,7 @@ pub(crate) fn broken(error: &io::Error) -> Ended {
             Ended::Tls(format!("the peer refused ours: {tls}"))
         }
         Some(tls) => Ended::Tls(tls.to_string()),
+        None if error.kind() == io::ErrorKind::InvalidData => Ended::Violated(error.to_string()),
         None => Ended::Broken(error.to_string()),
     }
 }

@@ -239,12 +239,12 @@ impl Acceptor {
         match (connection.first().await, peer) {
             (First::Join(ticket), Some(peer)) => {
                 let joined = connection.join(&self.doors, ticket, peer);
-                let refused = || Ended::Broken("there is no such connection to join".to_owned());
-                joined.map(Sorted::Joined).ok_or_else(refused)
+                Ok(joined.map_or(Sorted::Stranger, Sorted::Joined))
             }
             (First::Stream, _) => Ok(Sorted::New(connection)),
             (First::Nothing, _) => Err(connection.closed().await),
-            _ => Err(Ended::Broken("it may not begin like this".to_owned())),
+            // It has no certificate, so no connection is its own.
+            (First::Join(_) | First::Joined, _) => Ok(Sorted::Stranger),
         }
     }
 }
@@ -255,6 +255,8 @@ pub(crate) enum Sorted {
     New(MuxConnection),
     /// A further link of an older one.
     Joined(Joined),
+    /// It names a connection that is gone or another peer's.
+    Stranger,
 }
 
 /// Lets a refused peer read the alert: a socket that is closed with unread bytes resets the

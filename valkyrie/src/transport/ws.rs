@@ -25,6 +25,8 @@ pub const PATH: &str = "/valkyrie";
 pub(crate) const ALPN: &[u8] = b"http/1.1";
 /// Largest message; a larger one ends the connection.
 const MESSAGE: usize = 64 * 1024;
+/// Messages in a row that carry no byte, pings among them; one more ends the connection.
+const MAX_USELESS: u32 = 1000;
 
 /// The bounds of one connection: little is kept before it is written or read on.
 fn config() -> WebSocketConfig {
@@ -89,6 +91,8 @@ pub(crate) struct Pipe {
     socket: WebSocketStream<Tls>,
     /// What is left of the last message.
     message: Bytes,
+    /// Messages without a byte since the last one with some.
+    useless: u32,
 }
 
 impl Pipe {
@@ -96,6 +100,7 @@ impl Pipe {
         Self {
             socket,
             message: Bytes::new(),
+            useless: 0,
         }
     }
 }
@@ -105,10 +110,20 @@ impl AsyncBufRead for Pipe {
         let this = self.get_mut();
         while this.message.is_empty() {
             match ready!(Pin::new(&mut this.socket).poll_next(cx)) {
-                Some(Ok(Message::Binary(bytes))) => this.message = bytes,
+                Some(Ok(Message::Binary(bytes))) if !bytes.is_empty() => {
+                    this.useless = 0;
+                    this.message = bytes;
+                }
                 // The library answers pings; the end comes as `None`.
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_))) => {}
-                Some(Ok(_)) => return Poll::Ready(Err(io::ErrorKind::InvalidData.into())),
+                Some(Ok(
+                    Message::Binary(_) | Message::Ping(_) | Message::Pong(_) | Message::Close(_),
+                )) => {
+                    this.useless += 1;
+                    if this.useless > MAX_USELESS {
+                        return Poll::Ready(Err(invalid("too many messages without a byte")));
+                    }
+                }
+                Some(Ok(_)) => return Poll::Ready(Err(invalid("a message of text"))),
                 Some(Err(error)) => return Poll::Ready(Err(io_error(error))),
                 None => break,
             }
@@ -157,6 +172,10 @@ impl AsyncWrite for Pipe {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_close(cx).map_err(io_error)
     }
+}
+
+fn invalid(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 fn io_error(error: Error) -> io::Error {

@@ -24,7 +24,7 @@ pub(crate) async fn stage(limits: Limits) -> (World, Session) {
     (world, honest)
 }
 
-fn refused(world: &World, reason: Refusal) -> u64 {
+pub(crate) fn refused(world: &World, reason: Refusal) -> u64 {
     world.server().metrics().refused(reason).value()
 }
 
@@ -68,7 +68,7 @@ pub(crate) fn member(world: &World) -> quinn::ClientConfig {
     client(Some(forged(world, |_| {})))
 }
 
-fn call(method: valkyrie::wire::Method, length: u64) -> Bytes {
+pub(crate) fn call(method: valkyrie::wire::Method, length: u64) -> Bytes {
     let head = CallHead {
         method: method.0,
         class: 1,

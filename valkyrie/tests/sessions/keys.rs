@@ -13,12 +13,12 @@ use valkyrie::metrics::Refusal;
 use crate::intruders::{Trusting, forged};
 use crate::world::*;
 
-const ALPNS: [(TransportKind, &[u8]); 2] = [
+pub(crate) const ALPNS: [(TransportKind, &[u8]); 2] = [
     (TransportKind::Tcp, valkyrie::ALPN),
     (TransportKind::WebSocket, b"http/1.1"),
 ];
 
-async fn connect(
+pub(crate) async fn connect(
     world: &World,
     config: rustls::ClientConfig,
 ) -> std::io::Result<TlsStream<tokio::net::TcpStream>> {

@@ -29,11 +29,12 @@ struct Carried {
 }
 
 impl Core {
-    /// Serves a connection from its handshake to its end.
+    /// Serves a connection from its handshake, which must be over by `hello`, to its end.
     pub(super) async fn carry(
         self: Arc<Self>,
         connection: Connection,
         tenure: Box<Tenure>,
+        hello: Instant,
         permit: OwnedSemaphorePermit,
     ) {
         if let Err(over) = tenure.check() {
@@ -47,8 +48,8 @@ impl Core {
         };
         self.metrics.handshakes.add(1);
         // In a box of its own, so that a connection that is held does not keep the room for it.
-        let admitting = Box::pin(self.admit(&connection, remote, limits));
-        let admitted = tokio::time::timeout(limits.hello, admitting);
+        let admitting = Box::pin(self.admit(&connection, &tenure, limits));
+        let admitted = tokio::time::timeout_at(hello.into(), admitting);
         let admitted = admitted.await.unwrap_or_else(|_| {
             self.metrics.refused(Refusal::Slow).add(1);
             connection.close(CloseCode::Refused, "no handshake in time");
@@ -67,20 +68,27 @@ impl Core {
     async fn admit(
         self: &Arc<Self>,
         connection: &Connection,
-        remote: &Remote,
+        tenure: &Tenure,
         limits: &Limits,
     ) -> Option<Box<Carried>> {
+        let remote = &tenure.remote;
         let heard = Arc::new(Heard::new());
         let handshake = ServerHandshake::new(limits, Instant::now());
         let caps = Caps {
             control: limits.control_frame,
             data: limits.data_frame,
         };
-        let stream = connection.accept().await.ok()?;
+        let Ok(stream) = connection.accept().await else {
+            self.ended(tenure, &connection.closed().await);
+            return None;
+        };
         let mut control = ControlStream::new(stream, caps, heard.clone());
         let asked = match control.receive().await {
             Ok(frame) => handshake.receive(frame, Instant::now()),
-            Err(Flow::Lost) => return None,
+            Err(Flow::Lost) => {
+                self.ended(tenure, &connection.closed().await);
+                return None;
+            }
             Err(Flow::Failed(error)) => {
                 return self
                     .refuse(connection, control, Refusal::Protocol, &error)
@@ -251,11 +259,7 @@ impl Core {
                 }
             }
         };
-        #[cfg(feature = "quic")]
-        if let Ended::Violated(why) = &ended {
-            tracing::warn!(peer = ?tenure.remote.id, why, "a peer broke the rules of QUIC");
-            self.metrics.refused(Refusal::Protocol).add(1);
-        }
+        self.ended(tenure, &ended);
         let named = tenure.remote.id.is_some();
         let by_peer = matches!(
             ended,
@@ -268,6 +272,17 @@ impl Core {
         let closed = denied || by_peer || shared.is_down();
         self.left(*id, *connection, shared, line, named && !closed)
             .await;
+    }
+
+    /// Counts an end that is the peer's fault.
+    pub(super) fn ended(&self, tenure: &Tenure, ended: &Ended) {
+        #[cfg(any(feature = "quic", feature = "tcp"))]
+        if let Ended::Violated(why) = ended {
+            tracing::warn!(peer = ?tenure.remote.id, why, "a peer broke the transport's rules");
+            self.metrics.refused(Refusal::Protocol).add(1);
+        }
+        #[cfg(not(any(feature = "quic", feature = "tcp")))]
+        let _ = (tenure, ended);
     }
 
     /// A connection has ended: its session waits for the next one, or is over.

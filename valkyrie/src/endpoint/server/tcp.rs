@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
@@ -72,10 +72,10 @@ impl Core {
         acceptor: Acceptor,
         handshake: OwnedSemaphorePermit,
     ) {
-        let hello = self.limits.hello;
+        let hello = Instant::now() + self.limits.hello;
         // In boxes of their own, so that a connection that is held does not keep the room for it.
         let accepting = Box::pin(acceptor.accept(socket));
-        let accepted = tokio::time::timeout(hello, accepting).await;
+        let accepted = tokio::time::timeout_at(hello.into(), accepting).await;
         let Ok(Ok((connection, remote))) = accepted else {
             self.metrics.refused(Refusal::Tls).add(1);
             return;
@@ -86,10 +86,10 @@ impl Core {
             return;
         }
         let sorting = Box::pin(acceptor.sort(connection.clone(), tenure.remote.id.as_ref()));
-        match tokio::time::timeout(hello, sorting).await {
+        match tokio::time::timeout_at(hello.into(), sorting).await {
             Ok(Ok(Sorted::New(connection))) => {
                 let connection = Connection::Mux(connection);
-                self.carry(connection, tenure, handshake).await;
+                self.carry(connection, tenure, hello, handshake).await;
             }
             Ok(Ok(Sorted::Joined(joined))) => {
                 drop(handshake);
@@ -104,8 +104,11 @@ impl Core {
             }
             // The peer refused our certificate.
             Ok(Err(Ended::Tls(_))) => self.metrics.refused(Refusal::Tls).add(1),
-            // It hung up, or asked for a connection that is gone.
-            Ok(Err(_)) => {}
+            Ok(Ok(Sorted::Stranger)) => {
+                self.metrics.refused(Refusal::Ticket).add(1);
+                connection.close(CloseCode::Refused, "there is no such connection to join");
+            }
+            Ok(Err(ended)) => self.ended(&tenure, &ended),
             Err(_) => {
                 self.metrics.refused(Refusal::Slow).add(1);
                 connection.close(CloseCode::Refused, "no handshake in time");

@@ -175,6 +175,7 @@ impl Group {
     pub(super) fn end(&self, ended: Ended) {
         let (code, reason) = match &ended {
             Ended::Closed { code, reason, .. } => (*code, reason.clone()),
+            Ended::Violated(why) => (CloseCode::Protocol, why.clone()),
             _ => (CloseCode::GoingAway, "another link broke".to_owned()),
         };
         self.end.send_if_modified(|known| {

@@ -255,12 +255,7 @@ impl<W: Wire> Driver<W> {
             let (received, _) = self.link.change(|machine| machine.receive(bytes));
             Pin::new(&mut self.wire).consume(length);
             if let Err(error) = received {
-                let reason = error.to_string();
-                return Err(Ended::Closed {
-                    code: CloseCode::Protocol,
-                    by_peer: false,
-                    reason,
-                });
+                return Err(Ended::Violated(error.to_string()));
             }
             if self.link.is_over() {
                 return Ok(());

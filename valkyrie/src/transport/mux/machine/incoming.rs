@@ -43,6 +43,10 @@ impl Machine {
 
     fn on_frame(&mut self, frame: MuxFrame) -> Result<(), MuxError> {
         match frame {
+            // Only a server shows its door, and says that somebody came through it.
+            MuxFrame::Door { .. } | MuxFrame::Joined if self.side == Side::Accepting => {
+                Err(MuxError::Place)
+            }
             MuxFrame::Open { stream } => self.on_open(stream),
             MuxFrame::End { stream } => {
                 let state = self.streams.get_mut(&stream).ok_or(MuxError::Stream)?;
