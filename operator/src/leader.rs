@@ -2,6 +2,7 @@
 //! Must not outlive its leadership: everything here ends with `stop`.
 
 mod controllers;
+mod recordings;
 mod upkeep;
 
 use std::net::SocketAddr;
@@ -56,6 +57,14 @@ pub enum LeadError {
         /// Why.
         source: storage::LogError,
     },
+    /// Connections were to be recorded and cannot be.
+    #[error("connections cannot be recorded in {directory} (--qlog-dir)")]
+    Recordings {
+        /// Where they were to be recorded.
+        directory: String,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The hub cannot listen.
     #[error("the hub cannot listen")]
     Listen(#[from] StartError),
@@ -106,12 +115,7 @@ impl Leader {
         let (sender, events) = mpsc::channel(HUB_EVENTS);
         let hub = Hub::new(logs.clone(), Arc::new(issuer), sender, HubConfig::default());
         let identities = self.identities(&stored, SystemTime::now())?;
-        let server = Server::builder(identities.clone(), hub.clone())
-            .listen_quic(self.settings.listen_hub)
-            .listen_tcp(self.settings.listen_hub)
-            .reset_secret(stored.current.reset_secret())
-            .start()
-            .await?;
+        let server = self.listen(&stored, &identities, &hub).await?;
         self.http.metrics.follow_sessions(server.metrics());
         let agent = self.agent_settings(&server, &stored).await?;
         let runs = Arc::new(self.run_context(&caches, memory, hub.clone(), agent, &stored));
@@ -144,6 +148,26 @@ impl Leader {
         tasks.close();
         tasks.wait().await;
         Ok(())
+    }
+
+    async fn listen(
+        &self,
+        stored: &Stored,
+        identities: &IdentityStore,
+        hub: &Arc<Hub>,
+    ) -> Result<Server, LeadError> {
+        let mut server = Server::builder(identities.clone(), hub.clone())
+            .listen_quic(self.settings.listen_hub)
+            .listen_tcp(self.settings.listen_hub)
+            .reset_secret(stored.current.reset_secret());
+        if let Some(directory) = &self.settings.qlog_dir {
+            let recordings = recordings::begin(directory, Timestamp::now());
+            server = server.qlog(recordings.map_err(|source| LeadError::Recordings {
+                directory: directory.display().to_string(),
+                source,
+            })?);
+        }
+        Ok(server.start().await?)
     }
 
     fn issuer(&self, caches: &Arc<Caches>, authority: &Arc<RwLock<Stored>>) -> Issuer {

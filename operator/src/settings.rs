@@ -58,6 +58,10 @@ pub struct Settings {
     /// Address of the HTTP endpoints for health, metrics and logs.
     #[arg(long, env = "RUSTCI_LISTEN_HTTP", default_value = "0.0.0.0:7480")]
     pub listen_http: SocketAddr,
+    /// Directory in which QUIC connections of agents are recorded as qlog: of each term of
+    /// leadership the first 16, up to 16 MiB of each, and of the newest 4 terms; none by default.
+    #[arg(long, env = "RUSTCI_QLOG_DIR")]
+    pub qlog_dir: Option<PathBuf>,
     /// Form of the operator's own log.
     #[arg(long, env = "RUSTCI_LOG_FORMAT", value_enum, default_value_t)]
     pub log_format: LogFormat,

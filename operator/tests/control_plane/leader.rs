@@ -1,6 +1,7 @@
 //! One leader at a time, hand-over, and the authority in its Secret.
 //! Must not rely on how long a lease takes to run out, only on that it does.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::coordination::v1::Lease;
@@ -8,11 +9,13 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, Patch, PatchParams};
 use operator::authority::keeper::Keeper;
-use serde_json::json;
+use operator::leader::LeadError;
+use operator::operator::OperatorError;
+use serde_json::{Value, json};
 use valkyrie::identity::TrustDomain;
 
 use crate::agent::{hub_of, run_to_end};
-use crate::bench::{Bench, DOMAIN, condition, job};
+use crate::bench::{Bench, DOMAIN, condition, job, within};
 
 fn holder(lease: &Lease) -> Option<&str> {
     lease.spec.as_ref()?.holder_identity.as_deref()
@@ -201,4 +204,60 @@ async fn a_stolen_lease_ends_the_leadership() {
         Some("thief"),
         "a lease of another is not released"
     );
+}
+
+/// Names of the events in all recordings below a folder, each in a folder of its term.
+fn recorded_events(folder: &Path) -> Vec<String> {
+    let below = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten();
+        entries.map(|entry| entry.unwrap().path())
+    };
+    let mut events = Vec::new();
+    for file in below(folder).flat_map(|term| below(&term)) {
+        let text = std::fs::read_to_string(file).unwrap();
+        // Records begin with a separator (RFC 7464); the last may not be whole yet.
+        let records = text.split('\u{1e}');
+        let records = records.filter_map(|record| serde_json::from_str::<Value>(record).ok());
+        events.extend(records.filter_map(|record| record["name"].as_str().map(str::to_owned)));
+    }
+    events
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_of_agents_are_recorded_for_an_operator_that_is_told_where() {
+    let bench = Bench::new("qlog").await;
+    let folder = bench.data.path().join("qlog");
+    let folder_flag = folder.display().to_string();
+    let operator = bench.operator(&["--qlog-dir", &folder_flag]).await;
+    bench
+        .pipeline("hello", json!([job("greet", &[], "true")]))
+        .await;
+    bench.run("first", "hello").await;
+    run_to_end(&bench, &bench.pod_of("first", "greet").await).await;
+    bench.finished("first").await;
+    operator.stop();
+    operator.ended().await.unwrap();
+    // What is left of a record is written by the task of its connection, when that has ended.
+    within("a connection is recorded", async {
+        let is_about_packets = |event: &String| event.contains("packet_received");
+        while !recorded_events(&folder).iter().any(is_about_packets) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_cannot_record_where_it_is_told_ends_and_says_so() {
+    let bench = Bench::new("qlog-file").await;
+    let file = bench.data.path().join("file");
+    std::fs::write(&file, "not a folder").unwrap();
+    let file = file.display().to_string();
+    let operator = bench.operator(&["--qlog-dir", &file]).await;
+    let ended = within("the operator ends", operator.ended()).await;
+    let Err(OperatorError::Lead(error @ LeadError::Recordings { .. })) = ended else {
+        panic!("expected that it cannot record, got {ended:?}");
+    };
+    let wanted = format!("connections cannot be recorded in {file} (--qlog-dir)");
+    assert_eq!(error.to_string(), wanted);
 }
