@@ -2,15 +2,14 @@
 //! Must not enforce anything: the machines and transports take these as values.
 //!
 //! What a hostile peer meets, and how it is counted (`Metrics::refused`); each has a test that
-//! attacks it in `tests/sessions` (`attacks`, `fragments`, `intruders`, `ways`, `ages`,
-//! `denied`):
+//! attacks it in `tests/sessions`, named in section 9 of `docs/protocol.md`:
 //!
 //! | attack | limit | counted as |
 //! |---|---|---|
 //! | slow handshakes | `hello`, `handshakes` | `slow`, `tls`, `limit` |
 //! | floods of connections | `connections`, `address_rate` | `connections`, `address`; `retries` |
 //! | streams opened and broken off | `reset_rate` | `resets` |
-//! | floods of pings | `control_rate` | `control_flood` |
+//! | floods of pings, pongs and goodbyes | `control_rate` | `control_flood` |
 //! | oversized frames and bodies | `control_frame`, `data_frame`, `call_body` | `oversize`, `protocol` |
 //! | bodies that are announced and do not come | `body_budget` | `bodies` |
 //! | more sessions than there is room for | `sessions` | `sessions` |
@@ -59,8 +58,9 @@ pub struct Limits {
     /// As many by default as quinn's tables hold in the room that 15 take: 29 would take twice that.
     pub streams: u32,
     /// What `streams` may grow to on a connection with an authenticated peer that has more than
-    /// half of them open, or begins as many within a round trip: every permitted stream costs
-    /// memory, so few are permitted at first.
+    /// half of them open, or begins as many within two round trips; an eighth is enough for one
+    /// that is 10 ms away or farther. Every permitted stream costs memory, so few are permitted at
+    /// first.
     pub streams_most: u32,
     /// Silence after which a connection is dead.
     pub idle: Duration,
@@ -94,7 +94,7 @@ pub struct Limits {
     /// their address and for those that have not: beyond it the latter must prove it (Retry), the
     /// former are refused.
     pub address_rate: Rate,
-    /// PING and GOAWAY frames from a peer; beyond it the connection is closed.
+    /// PING, PONG and GOAWAY frames from a peer; beyond it the connection is closed.
     pub control_rate: Rate,
     /// Streams that a peer opens and breaks off; beyond it the connection is closed.
     pub reset_rate: Rate,

@@ -2,11 +2,13 @@
 //! Must not check prose.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use valkyrie::error::Code;
 use valkyrie::limits::{Limits, Rate};
+use valkyrie::metrics::Refusal;
 use valkyrie::session::handshake::VERSIONS;
 use valkyrie::wire::{Class, CloseCode, FrameType};
 
@@ -15,18 +17,24 @@ fn document() -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// The first two columns of the table with this header row.
-fn table(header: &str) -> Vec<(String, String)> {
+/// The rows of the table with this header row, each cell by itself.
+fn rows(header: &str) -> Vec<Vec<String>> {
     let text = document();
     let mut lines = text.lines().skip_while(|line| !line.starts_with(header));
     assert!(lines.next().is_some(), "no table {header:?}");
     let rows = lines.skip(1).take_while(|line| line.starts_with('|'));
     rows.map(|row| {
-        let mut cells = row.trim_matches('|').split('|').map(|cell| cell.trim());
-        let mut next = || cells.next().unwrap().to_owned();
-        (next(), next())
+        let cells = row.trim_matches('|').split('|');
+        cells.map(|cell| cell.trim().to_owned()).collect()
     })
     .collect()
+}
+
+/// The first two columns of the table with this header row.
+fn table(header: &str) -> Vec<(String, String)> {
+    let rows = rows(header).into_iter();
+    rows.map(|cells| (cells[0].clone(), cells[1].clone()))
+        .collect()
 }
 
 fn pairs<T: ToString>(known: impl IntoIterator<Item = (T, String)>) -> Vec<(String, String)> {
@@ -177,4 +185,98 @@ fn the_table_of_limits_has_every_limit_with_its_default() {
         table("| limit | default |"),
         pairs(expected.map(|(name, value)| (name, value)))
     );
+}
+
+/// The names in a cell, which are all there is in it; none when it is `-`.
+fn names(cell: &str) -> Vec<String> {
+    if cell == "-" {
+        return Vec::new();
+    }
+    let quoted = |name: &str| {
+        let bare = name
+            .strip_prefix('`')
+            .and_then(|name| name.strip_suffix('`'));
+        bare.unwrap_or_else(|| panic!("{name:?} in {cell:?} is no name"))
+            .to_owned()
+    };
+    cell.split(", ").map(quoted).collect()
+}
+
+/// The texts of all files of Rust below this.
+fn sources(below: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(below).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
+            found.push(std::fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+/// The texts of the tests of this name: those that are marked as one, and those that a macro of
+/// `conformance` runs, which lists them.
+fn tests_named<'a>(sources: &'a [String], name: &str) -> Vec<&'a str> {
+    let start = format!("fn {name}(");
+    let listed = format!("\n    {name}\n");
+    let is_listed = sources.iter().any(|text| text.contains(&listed));
+    let found = sources.iter().filter_map(|text| {
+        let (before, rest) = text.split_once(&start)?;
+        let before = before.trim_end_matches("async ").trim_end();
+        let is_test = before.ends_with("test]") || is_listed;
+        let body = rest.split_once("\n}\n").map_or(rest, |(body, _)| body);
+        is_test.then_some(body)
+    });
+    found.collect()
+}
+
+/// Whether this text names this reason, and not only one whose name is longer.
+fn looks_at(text: &str, reason: Refusal) -> bool {
+    let name = format!("Refusal::{reason:?}");
+    let mut after = text.split(&name).skip(1);
+    after.any(|rest| !rest.starts_with(char::is_alphanumeric))
+}
+
+/// What is counted as which reasons, which tests attack it, and whether there need be none.
+fn attacks() -> Vec<(Vec<String>, Vec<String>, bool)> {
+    // What only paces the own side: no peer can go over it.
+    let own = ["keep_alive", "probe", "backoff"];
+    let limits = rows("| limit | default |").into_iter();
+    let limits = limits.map(|row| {
+        let paces = own.contains(&row[0].as_str());
+        (names(&row[3]), names(&row[4]), paces)
+    });
+    let others = rows("| counted as | what | attacked by |").into_iter();
+    let others = others.map(|row| (names(&row[0]), names(&row[2]), false));
+    limits.chain(others).collect()
+}
+
+#[test]
+fn every_limit_and_every_refusal_is_attacked_by_a_test_that_exists_and_sees_it_counted() {
+    let mut texts = Vec::new();
+    for below in ["tests", "src"] {
+        let below = Path::new(env!("CARGO_MANIFEST_DIR")).join(below);
+        sources(&below, &mut texts);
+    }
+    let mut counted = HashSet::new();
+    for (labels, tests, may_be_none) in attacks() {
+        assert!(may_be_none || !tests.is_empty(), "{labels:?}: no test");
+        let mut bodies = Vec::new();
+        for test in &tests {
+            let found = tests_named(&texts, test);
+            assert!(!found.is_empty(), "there is no test {test}");
+            bodies.extend(found);
+        }
+        for label in labels {
+            let mut known = Refusal::ALL.into_iter();
+            let reason = known.find(|reason| reason.label() == label);
+            let reason = reason.unwrap_or_else(|| panic!("{label:?} is no label"));
+            let is_seen = bodies.iter().any(|body| looks_at(body, reason));
+            assert!(is_seen, "none of {tests:?} looks at {label}");
+            counted.insert(label);
+        }
+    }
+    let labels = Refusal::ALL.map(Refusal::label).into_iter();
+    let missing: Vec<_> = labels.filter(|label| !counted.contains(*label)).collect();
+    assert!(missing.is_empty(), "in neither table: {missing:?}");
 }

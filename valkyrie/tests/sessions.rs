@@ -7,6 +7,8 @@
 mod ages;
 #[path = "sessions/attacks.rs"]
 mod attacks;
+#[path = "sessions/attacks_mux.rs"]
+mod attacks_mux;
 #[path = "sessions/classes.rs"]
 mod classes;
 #[path = "sessions/conformance.rs"]
@@ -23,6 +25,8 @@ mod intruders;
 mod keys;
 #[path = "sessions/lab.rs"]
 mod lab;
+#[path = "sessions/limits.rs"]
+mod limits;
 #[path = "sessions/lossy.rs"]
 mod lossy;
 #[path = "sessions/notices.rs"]
