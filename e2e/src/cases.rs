@@ -115,6 +115,17 @@ pub const CASES: &[Case] = &[
         ..CASE
     },
     Case {
+        name: "large-output",
+        exit: 1,
+        jobs: &[("make", Failed), ("use", Skipped)],
+        messages: &[(
+            "make",
+            "outputs of step `make`: the job's outputs take more than 32 KiB in all; \
+             put large data into files",
+        )],
+        ..CASE
+    },
+    Case {
         name: "params",
         params: &[("profile", "debug"), ("count", "41")],
         jobs: &[("show", Succeeded)],

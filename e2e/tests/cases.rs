@@ -39,6 +39,7 @@ cases! {
     job_timeout: "job-timeout",
     run_timeout: "run-timeout",
     outputs_reach_later_jobs: "outputs",
+    an_output_that_is_too_large_is_named: "large-output",
     params_and_levels_of_env: "params",
     each_level_of_env_wins_over_the_one_before: "env-levels",
     secret_is_masked: "secret",

@@ -275,6 +275,10 @@ impl Expression {
             let first = errors.errors.first();
             let column = first.map_or(0, |error| error.pos.1).max(1);
             let message = first.map_or("the expression can't be read", |error| error.msg.as_str());
+            if message.contains("Recursion limit") {
+                let message = "the expression is nested too deeply".to_owned();
+                return mistake(1, message, "compute the value in a step");
+            }
             mistake(
                 column.unsigned_abs(),
                 format!("syntax error: {}", tidy(message)),

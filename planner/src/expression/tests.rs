@@ -522,6 +522,9 @@ fn long_expressions_and_results_are_refused() {
     assert_eq!(mistakes(&long).len(), 1);
     let many = "${{ 1 }}".repeat(MAX_EXPRESSIONS + 1);
     assert_eq!(mistakes(&many).len(), 1);
+    let deep = format!("${{{{ {}1{} }}}}", "(".repeat(200), ")".repeat(200));
+    let told = ["4: the expression is nested too deeply; compute the value in a step"];
+    assert_eq!(mistakes(&deep), told);
     let large = format!("{}${{{{ 1 }}}}", "x".repeat(MAX_VALUE_LEN));
     assert!(evaluate(&large).unwrap_err().contains("larger than"));
 }

@@ -237,6 +237,8 @@ fn step_failed(attempt: &Attempt<'_>, agent: &AgentFact, result: &JobResult) -> 
         return companion::lost(attempt, name);
     }
     let mut message = match (step.exit_code, step.signal) {
+        // Its script was well, what it left was not: its outputs.
+        (Some(0), _) if !step.message.is_empty() => step.message.clone(),
         (Some(code), _) => format!("step `{name}` exited with code {code}"),
         (None, Some(signal)) => format!("step `{name}` was ended by signal {signal}"),
         (None, None) => format!(
