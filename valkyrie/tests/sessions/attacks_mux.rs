@@ -32,6 +32,7 @@ const RESET: u64 = 0x04;
 const STOP: u64 = 0x05;
 const CREDIT: u64 = 0x08;
 const STREAMS: u64 = 0x09;
+const WINDOW: u64 = 0x0a;
 const CLOSE: u64 = 0x0b;
 const DOOR: u64 = 0x0c;
 const JOIN: u64 = 0x0d;
@@ -229,6 +230,9 @@ async fn frames_that_break_the_rules_end_the_connection_and_are_counted() {
         }
         bytes
     };
+    let windows: Vec<u8> = (0..65)
+        .flat_map(|more| frame(WINDOW, &number((1 << 20) + more)))
+        .collect();
     let too_long = {
         let mut bytes = number(DATA);
         bytes.push(1);
@@ -254,6 +258,7 @@ async fn frames_that_break_the_rules_end_the_connection_and_are_counted() {
             "credits that change nothing",
             frame(CREDIT, &number(0)).repeat(1001),
         ),
+        ("windows that creep", windows),
         ("a half frame of no form", frame(OPEN, &[])),
     ];
     on_each(Limits::default(), async |world| {

@@ -94,6 +94,7 @@ pub(crate) struct Machine {
     /// Streams of the peer that nobody has accepted yet; no more than `windows.streams`.
     arrived: VecDeque<u64>,
     peer_window: u64,
+    windows_heard: u32,
     sent: u64,
     send_limit: u64,
     largest_credit: u64,
@@ -146,6 +147,7 @@ impl Machine {
             remote_over: 0,
             arrived: VecDeque::new(),
             peer_window: FIRST_WINDOW,
+            windows_heard: 0,
             sent: 0,
             send_limit: FIRST_WINDOW,
             largest_credit: FIRST_WINDOW,

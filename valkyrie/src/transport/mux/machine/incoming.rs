@@ -9,6 +9,8 @@ use crate::wire::CloseCode;
 
 /// Frames in a row that change nothing before the peer is taken for broken.
 pub(super) const MAX_USELESS: u32 = 1000;
+/// Most frames WINDOW that a connection takes: each is laid beside every stream.
+const MAX_WINDOWS: u32 = 64;
 /// Most streams in all that are believed of a peer's announcement.
 const MAX_STREAMS: u64 = 1 << 32;
 
@@ -85,6 +87,10 @@ impl Machine {
                 self.useful(more > 0)
             }
             MuxFrame::Window { window } => {
+                self.windows_heard += 1;
+                if self.windows_heard > MAX_WINDOWS {
+                    return Err(MuxError::Useless);
+                }
                 let raised = window > self.peer_window;
                 self.peer_window = self.peer_window.max(window);
                 self.raise_all();
