@@ -404,4 +404,6 @@ impl Machine {
 }
 
 #[cfg(test)]
+mod table_tests;
+#[cfg(test)]
 mod tests;
