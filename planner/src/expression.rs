@@ -3,6 +3,7 @@
 
 mod check;
 mod condition;
+mod cost;
 mod files;
 mod frame;
 mod json;

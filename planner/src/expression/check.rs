@@ -12,7 +12,7 @@ use cel::{IdedExpr as Root, Program};
 use super::frame::{FrameKind, Reads};
 use super::template::Uses;
 use super::types::{self, FUNCTIONS, Type};
-use super::{Mistake, Scope, files};
+use super::{Mistake, Scope, cost, files};
 use crate::names::nearest;
 
 /// Names of types, as in `type(params.n) == int`.
@@ -63,6 +63,12 @@ pub(super) fn check(
         Some(call) => checker.hash_files(root.id, call),
         None => checker.expression(root),
     };
+    if checker.mistakes.is_empty()
+        && let Some(id) = cost::too_large(root)
+    {
+        let remedy = "compute the value in a step".to_owned();
+        checker.add(id, "the value may become too large".to_owned(), remedy);
+    }
     let Checker {
         mut mistakes,
         uses,
@@ -607,18 +613,18 @@ fn files_call(expr: &IdedExpr) -> Option<&CallExpr> {
 }
 
 /// True for `has(a.b)`.
-fn is_test(expr: &Expr) -> bool {
+pub(super) fn is_test(expr: &Expr) -> bool {
     matches!(expr, Expr::Select(select) if select.test)
 }
 
 /// A name with fields: `jobs.build.result` or `jobs["build"].result`.
-struct Path<'a> {
+pub(super) struct Path<'a> {
     id: u64,
-    root: &'a str,
-    fields: Vec<&'a str>,
+    pub(super) root: &'a str,
+    pub(super) fields: Vec<&'a str>,
 }
 
-fn path(expr: &IdedExpr) -> Option<Path<'_>> {
+pub(super) fn path(expr: &IdedExpr) -> Option<Path<'_>> {
     match &expr.expr {
         Expr::Ident(name) => Some(Path {
             id: expr.id,

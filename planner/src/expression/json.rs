@@ -7,6 +7,9 @@ use std::sync::Arc;
 use cel::{ExecutionError, Value};
 use serde_json::Value as Json;
 
+/// Most entries of a list or map that is read from text: a matrix has 256 values at most.
+pub(super) const MAX_ENTRIES: usize = 1024;
+
 /// A value as text. Maps are written in the order of their names.
 pub(super) fn to_json(value: Value) -> Result<Value, ExecutionError> {
     write(&value).map(|json| json.to_string().into())
@@ -15,8 +18,24 @@ pub(super) fn to_json(value: Value) -> Result<Value, ExecutionError> {
 /// The value that a text is.
 pub(super) fn from_json(text: Arc<String>) -> Result<Value, ExecutionError> {
     let json = serde_json::from_str(&text);
-    json.map(read)
-        .map_err(|error| ExecutionError::function_error("fromJson", error))
+    let json: Json = json.map_err(|error| ExecutionError::function_error("fromJson", error))?;
+    if largest(&json) > MAX_ENTRIES {
+        let message = format!("a list or map has more than {MAX_ENTRIES} entries");
+        return Err(ExecutionError::function_error("fromJson", message));
+    }
+    Ok(read(json))
+}
+
+/// Entries of its largest list or map.
+fn largest(json: &Json) -> usize {
+    match json {
+        Json::Array(items) => items.iter().map(largest).fold(items.len(), usize::max),
+        Json::Object(entries) => entries
+            .values()
+            .map(largest)
+            .fold(entries.len(), usize::max),
+        _ => 0,
+    }
 }
 
 fn write(value: &Value) -> Result<Json, ExecutionError> {

@@ -562,3 +562,47 @@ fn no_bytes_whatever_make_the_parser_panic() {
     let _ = Template::parse(&format!("${{{{ {} }}}}", "-".repeat(900)), &scope());
     let _ = Template::parse(&format!("${{{{ {} }}}}", "[".repeat(900)), &scope());
 }
+
+#[test]
+fn what_could_grow_without_bound_is_refused_before_it_is_evaluated() {
+    let ten = |part: &str| [part; 10].join(", ");
+    let maps = format!("['x']{}", format!(".map(y, [{}])", ten("y")).repeat(9));
+    let sums = format!(
+        "['x']{}",
+        format!(".map(y, {})", ["y"; 10].join("+")).repeat(9)
+    );
+    let jsons = format!("{}params.profile{}", "toJson(".repeat(40), ")".repeat(40));
+    let mixed = format!(
+        "['x']{}",
+        format!(".map(y, toJson([{}]))", ten("y")).repeat(9)
+    );
+    let big = "fromJson(params.profile).map(x, params.profile + x + params.profile + x)";
+    let twice = format!("{big}.map(y, params.profile + y)");
+    for growing in [&maps, &sums, &jsons, &mixed, &twice] {
+        let source = format!("${{{{ size(toJson({growing})) }}}}");
+        let told = mistakes(&source);
+        assert_eq!(told.len(), 1, "{source}: {told:?}");
+        let what = "the value may become too large; compute the value in a step";
+        assert!(told[0].ends_with(what), "{source}: {told:?}");
+    }
+    for usual in [
+        "fromJson(params.profile).map(x, params.profile + x)",
+        "fromJson(params.profile).filter(x, x != 'a').map(x, x + '-debug')",
+        "fromJson(params.profile).map(x, {'name': x, 'on': params.profile})",
+        "toJson(toJson(params.profile))",
+        "[params.profile].exists(x, x.startsWith('a')) ? [1] : [2]",
+    ] {
+        let source = format!("${{{{ size({usual}) }}}}");
+        assert_eq!(mistakes(&source), Vec::<String>::new(), "{source}");
+    }
+}
+
+#[test]
+fn lists_from_text_have_a_bound() {
+    let list = |length: usize| format!("[{}]", vec!["1"; length].join(","));
+    let size = |length| evaluate(&format!("${{{{ size(fromJson('{}')) }}}}", list(length)));
+    assert_eq!(size(400).unwrap(), "400");
+    let text: std::sync::Arc<String> = list(1025).into();
+    let refused = super::json::from_json(text).unwrap_err().to_string();
+    assert!(refused.contains("more than 1024 entries"), "{refused}");
+}
