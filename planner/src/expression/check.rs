@@ -30,6 +30,8 @@ const SOURCE: [(&str, Type); 4] = [
     ("pullRequest", Type::Int),
     ("tag", Type::Text),
 ];
+/// What `jobs.NAME.result` can be: a job is read when it has ended.
+const RESULTS: [&str; 4] = ["Succeeded", "Failed", "Skipped", "Cancelled"];
 const RUN: [(&str, Type); 2] = [("name", Type::Text), ("namespace", Type::Text)];
 const PIPELINE: [(&str, Type); 1] = [("name", Type::Text)];
 
@@ -176,6 +178,9 @@ impl<'a> Checker<'a> {
                 return Type::Any;
             }
         }
+        if [operators::EQUALS, operators::NOT_EQUALS].contains(&name) {
+            self.result_is(&call.args);
+        }
         if let Some(result) = types::operator(name, &types) {
             return result.unwrap_or_else(|wrong| {
                 self.add(id, wrong.message, wrong.remedy);
@@ -213,6 +218,22 @@ impl<'a> Checker<'a> {
                 let remedy = suggest(name, names, "the functions are");
                 self.add(id, format!("there is no function `{name}`"), remedy);
                 Type::Any
+            }
+        }
+    }
+
+    /// A result compared with a word that no result is would be false for ever, without a sign.
+    fn result_is(&mut self, args: &'a [IdedExpr]) {
+        let is_result = |expr| path(expr).is_some_and(|it| it.root == "jobs" && it.is_result());
+        let [left, right] = args else { return };
+        for (read, word) in [(left, right), (right, left)] {
+            if let Expr::Literal(LiteralValue::String(text)) = &word.expr
+                && is_result(read)
+                && !RESULTS.contains(&text.inner())
+            {
+                let message = format!("no result is `{}`", text.inner());
+                let remedy = suggest(text.inner(), RESULTS, "the results are");
+                self.add(word.id, message, remedy);
             }
         }
     }
@@ -622,6 +643,12 @@ pub(super) struct Path<'a> {
     id: u64,
     pub(super) root: &'a str,
     pub(super) fields: Vec<&'a str>,
+}
+
+impl Path<'_> {
+    fn is_result(&self) -> bool {
+        matches!(self.fields[..], [_, "result"])
+    }
 }
 
 pub(super) fn path(expr: &IdedExpr) -> Option<Path<'_>> {

@@ -606,3 +606,23 @@ fn lists_from_text_have_a_bound() {
     let refused = super::json::from_json(text).unwrap_err().to_string();
     assert!(refused.contains("more than 1024 entries"), "{refused}");
 }
+
+#[test]
+fn a_result_is_compared_only_with_words_that_it_can_be() {
+    let told = |condition: &str| mistakes(&format!("${{{{ {condition} }}}}"));
+    let names = "the results are Succeeded, Failed, Skipped, Cancelled";
+    assert_eq!(
+        told("jobs.build.result == 'success'"),
+        [format!("26: no result is `success`; {names}")]
+    );
+    assert_eq!(
+        told("'Succeded' != jobs['build'].result"),
+        ["5: no result is `Succeded`; did you mean `Succeeded`?"]
+    );
+    for well in [
+        "jobs.build.result == 'Failed'",
+        "jobs.build.result != params.profile",
+    ] {
+        assert_eq!(told(well), Vec::<String>::new(), "{well}");
+    }
+}
