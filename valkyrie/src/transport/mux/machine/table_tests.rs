@@ -213,6 +213,9 @@ impl Case {
                 stream,
                 limit: 2 * FIRST_WINDOW,
             }),
+            "more WINDOW" => self.take(&MuxFrame::Window {
+                window: 2 * FIRST_WINDOW,
+            }),
             "no more STREAM_CREDIT" => self.take(&MuxFrame::StreamCredit {
                 stream,
                 limit: FIRST_WINDOW,
@@ -335,6 +338,15 @@ fn rows() -> Vec<[&'static str; 4]> {
     .collect()
 }
 
+/// The row, and for one of more credit the same with a frame that gives it to every stream.
+fn with_window(row: [&'static str; 4]) -> Vec<[&'static str; 4]> {
+    let [state, event, does, next] = row;
+    if state.starts_with("out ") && event == "more STREAM_CREDIT" {
+        return vec![row, [state, "more WINDOW", does, next]];
+    }
+    vec![row]
+}
+
 /// What the cell says of the peer's and the application's view, against the machine.
 fn check_view(case: &mut Case, does: &str, row: &str) {
     let (stream, machine) = (case.stream, &mut case.machine);
@@ -362,7 +374,7 @@ fn check_view(case: &mut Case, does: &str, row: &str) {
 
 #[test]
 fn every_row_of_the_table_of_a_stream_is_what_the_machine_does() {
-    for [state, event, does, next] in rows() {
+    for [state, event, does, next] in rows().into_iter().flat_map(with_window) {
         let row = format!("| {state} | {event} |");
         for mut case in cases(state) {
             let useless = case.machine.useless;
@@ -427,4 +439,20 @@ fn every_state_that_is_made_is_the_one_that_is_seen() {
             assert!(states.contains(state), "{state}: {states:?}");
         }
     }
+}
+
+#[test]
+fn credit_of_the_link_lets_go_what_waits_for_it() {
+    let mut case = Case::open().with(&["more STREAM_CREDIT"]);
+    // A class that leaves nothing of the credit to others.
+    case.machine.set_priority(THEIRS, 100);
+    let limit = case.machine.sent() + 10;
+    case.machine.send_limit = limit;
+    case.write(20);
+    case.act("the application ends");
+    assert_eq!(case.sent(), [("DATA", None)]);
+    case.take(&MuxFrame::Credit { limit });
+    assert_eq!(case.sent(), [], "no more than before");
+    case.take(&MuxFrame::Credit { limit: limit + 10 });
+    assert_eq!(case.sent(), [("DATA", None), ("END", None)]);
 }
