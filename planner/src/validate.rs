@@ -7,6 +7,7 @@ mod job;
 mod matrix;
 mod overlay;
 mod pipeline;
+mod plain;
 mod retry;
 mod service;
 mod step;

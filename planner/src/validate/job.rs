@@ -7,7 +7,8 @@ use super::checker::{Checker, limit};
 use super::steps::{self, Around, Steps};
 use super::uses::{self, Place};
 use super::{
-    Problem, StepNode, ValidEnv, ValidEnvValue, ValidJob, approval, matrix, overlay, retry, service,
+    Problem, StepNode, ValidEnv, ValidEnvValue, ValidJob, approval, matrix, overlay, plain, retry,
+    service,
 };
 use crate::expression::{Condition, Mistake, Scope, ScopeStep, Template, Uses};
 
@@ -68,6 +69,7 @@ pub(super) fn job(
     let field = format!("{path}.workingDir");
     let working_dir = text(check, &field, &job.working_dir, limit::DIRECTORY, scope);
     shape(check, path, job);
+    plain::job(check, path, job);
     let list = format!("{path}.steps");
     let env = merged(around.shared, &own);
     let root = Around::default();

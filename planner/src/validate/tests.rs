@@ -369,3 +369,39 @@ fn a_run_names_exactly_one_pipeline() {
             .any(|problem| problem.field == "spec.pipelineSpec.jobs")
     );
 }
+
+#[test]
+fn an_expression_where_none_is_evaluated_is_refused_with_its_field() {
+    let job = "- name: unit-test\n  image: busybox\n";
+    let with = |more: &str| problems(job, &format!("{job}{more}"));
+    let what = "expressions are not evaluated here: ${{ params.profile }}";
+    let x = "\"${{ params.profile }}\"";
+    for (more, field) in [
+        (format!("  runner: {x}\n"), "runner"),
+        (format!("  shell: [sh, {x}]\n"), "shell"),
+        (
+            format!("  pod: {{serviceAccountName: {x}}}\n"),
+            "pod.serviceAccountName",
+        ),
+        (
+            format!("  pod: {{imagePullSecrets: [{x}]}}\n"),
+            "pod.imagePullSecrets",
+        ),
+        (format!("  approval: {{users: [{x}]}}\n"), "approval.users"),
+        (
+            format!("  approval: {{groups: [{x}]}}\n"),
+            "approval.groups",
+        ),
+        (
+            format!(
+                "  services: [{{name: db, image: d, args: [{x}], readiness: {{tcpPort: 1}}}}]\n"
+            ),
+            "services[0].args",
+        ),
+    ] {
+        let found = with(&more);
+        let expected = format!("spec.jobs[1].{field}: {what}; ");
+        assert!(found.contains(&expected), "{more}: {found}");
+    }
+    assert_eq!(with("  shell: [sh, '${{']\n"), "");
+}
