@@ -2,6 +2,7 @@
 //! Must not talk to a cluster, nor decide about exit codes.
 
 mod document;
+mod origin;
 mod render;
 mod sarif;
 mod scalar;
@@ -126,7 +127,7 @@ pub fn lint_text(file: &str, text: &str, others: &Pipelines) -> Report {
     let mut found = Vec::new();
     for document in documents {
         match document {
-            Ok(document) => match document::check(&document, &library) {
+            Ok(document) => match document::check(text, &document, &library) {
                 document::Outcome::Checked(problems) => {
                     report.checked += 1;
                     found.extend(problems);

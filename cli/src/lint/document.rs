@@ -22,7 +22,8 @@ pub(super) enum Outcome {
     Empty,
 }
 
-pub(super) fn check(document: &Node, library: &Library<'_>) -> Outcome {
+/// What is wrong in one document of a file, whose whole text is at hand.
+pub(super) fn check(file: &str, document: &Node, library: &Library<'_>) -> Outcome {
     let object = document.value();
     if object.is_null() {
         return Outcome::Empty;
@@ -36,7 +37,7 @@ pub(super) fn check(document: &Node, library: &Library<'_>) -> Outcome {
     let (version, kind) = (text("apiVersion"), text("kind"));
     let ours = version == format!("{}/{}", crds::GROUP, crds::VERSION);
     match (ours, offline::knows(kind)) {
-        (true, true) => Outcome::Checked(problems(document, kind, &object, library)),
+        (true, true) => Outcome::Checked(problems(file, document, kind, &object, library)),
         (true, false) => Outcome::Checked(vec![unknown_kind(document, kind)]),
         (false, known) if known && is_almost_ours(version) => {
             Outcome::Checked(vec![other_version(document, version)])
@@ -78,7 +79,13 @@ fn unknown_kind(document: &Node, kind: &str) -> Problem {
 
 /// The API server's verdict, and what the planner adds. The planner's words are better where both
 /// speak of the same: it knows the names around.
-fn problems(document: &Node, kind: &str, object: &Value, library: &Library<'_>) -> Vec<Problem> {
+fn problems(
+    file: &str,
+    document: &Node,
+    kind: &str,
+    object: &Value,
+    library: &Library<'_>,
+) -> Vec<Problem> {
     let violations = offline::check(kind, object);
     let planned = planned(kind, &without_unknown(object, &violations), library);
     let mut problems = Vec::new();
@@ -94,7 +101,7 @@ fn problems(document: &Node, kind: &str, object: &Value, library: &Library<'_>) 
             !violation.remedy.is_empty() && is_within(&problem.field, &violation.path)
         };
         if !violations.iter().any(is_structure) {
-            problems.push(from_planner(document, problem));
+            problems.push(from_planner(file, document, problem));
         }
     }
     problems
@@ -234,7 +241,7 @@ fn quotes(value: &Node) -> Option<String> {
     ))
 }
 
-fn from_planner(document: &Node, problem: &validate::Problem) -> Problem {
+fn from_planner(file: &str, document: &Node, problem: &validate::Problem) -> Problem {
     let mut found = at(
         document,
         &problem.field,
@@ -246,19 +253,10 @@ fn from_planner(document: &Node, problem: &validate::Problem) -> Problem {
         found.remedy = "correct the expression".into();
     }
     let value = find(document, &problem.field).value;
-    if let (
-        Some(column),
-        Some(Node {
-            content:
-                Content::Scalar {
-                    text_at: Some(start),
-                    ..
-                },
-            ..
-        }),
-    ) = (problem.column, value)
+    if let (Some(column), Some(value)) = (problem.column, value)
+        && let Some(place) = value.place(file, column - 1)
     {
-        found.column += start + column - 1;
+        (found.line, found.column) = place;
     }
     found
 }

@@ -7,6 +7,7 @@ use std::collections::hash_map::Entry;
 use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, ScanError, Span, Tag};
 use serde_json::Value;
 
+use super::origin::Origin;
 use super::{Problem, scalar};
 
 /// Most nodes of one document, aliases expanded and anchors counted twice: no document that an API
@@ -30,9 +31,8 @@ pub(crate) enum Content {
         value: Value,
         /// The text, as far as it says something else than the value: `no` for false.
         written: Option<String>,
-        /// Columns from the start of the scalar to its text, if the text stands as it is on that
-        /// line: 0 without quotes, 1 with.
-        text_at: Option<usize>,
+        /// How the text stands in the file; none where an alias stands for it.
+        origin: Option<Origin>,
     },
     List(Vec<Node>),
     Map(Vec<(Key, Node)>),
@@ -79,6 +79,18 @@ impl Node {
         match &self.content {
             Content::Scalar { written, .. } => written.as_deref(),
             Content::List(_) | Content::Map(_) => None,
+        }
+    }
+
+    /// Line and column, from 1, of the character of a text at `offset`, from 0, in the file.
+    pub(super) fn place(&self, file: &str, offset: usize) -> Option<(usize, usize)> {
+        match &self.content {
+            Content::Scalar {
+                value: Value::String(text),
+                origin: Some(origin),
+                ..
+            } => origin.place(file, text, offset),
+            _ => None,
         }
     }
 
@@ -190,7 +202,7 @@ impl<'text> Builder<'text> {
         self.count(1, line, column)?;
         let (content, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
-                (self.scalar(&text, style, tag.as_deref(), &span), anchor)
+                (scalar(&text, style, tag.as_deref(), &span), anchor)
             }
             Event::SequenceStart(_, anchor, _) => {
                 (self.nested((line, column), |it| it.list(events))?, anchor)
@@ -208,17 +220,21 @@ impl<'text> Builder<'text> {
                 })?;
                 self.count(node.size(), line, column)?;
                 // Mistakes are shown where the alias stands.
+                let mut content = node.content;
+                if let Content::Scalar { origin, .. } = &mut content {
+                    *origin = None;
+                }
                 return Ok(Node {
                     line,
                     column,
-                    content: node.content,
+                    content,
                 });
             }
             _ => (
                 Content::Scalar {
                     value: Value::Null,
                     written: None,
-                    text_at: None,
+                    origin: None,
                 },
                 0,
             ),
@@ -262,26 +278,6 @@ impl<'text> Builder<'text> {
             remedy: "use fewer aliases, or split it".into(),
             ..Problem::default()
         })
-    }
-
-    fn scalar(&self, text: &str, style: ScalarStyle, tag: Option<&Tag>, span: &Span) -> Content {
-        let is_text = tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str"));
-        let value = match style {
-            ScalarStyle::Plain if !is_text => scalar::plain(text),
-            _ => Value::String(text.to_owned()),
-        };
-        let read = value.to_string();
-        let written = (!value.is_string() && read != text).then(|| text.to_owned());
-        let quote = usize::from(style != ScalarStyle::Plain);
-        let inner = span.slice(self.text).and_then(|source| source.get(quote..));
-        let text_at = inner
-            .is_some_and(|inner| inner.starts_with(text))
-            .then_some(quote);
-        Content::Scalar {
-            value,
-            written,
-            text_at,
-        }
     }
 
     fn list(&mut self, events: &mut Events<'text>) -> Result<Content, Problem> {
@@ -368,6 +364,21 @@ impl<'text> Builder<'text> {
             remedy: "correct the line, or the one before it".into(),
             ..Problem::default()
         }
+    }
+}
+
+fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, span: &Span) -> Content {
+    let is_text = tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str"));
+    let value = match style {
+        ScalarStyle::Plain if !is_text => scalar::plain(text),
+        _ => Value::String(text.to_owned()),
+    };
+    let read = value.to_string();
+    let written = (!value.is_string() && read != text).then(|| text.to_owned());
+    Content::Scalar {
+        value,
+        written,
+        origin: Origin::new(style, span),
     }
 }
 

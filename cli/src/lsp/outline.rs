@@ -208,10 +208,11 @@ fn name(entry: &Node, about: &[&str]) -> Named {
             ..Named::default()
         };
     };
-    let quote = match value.content {
+    let quote = match &value.content {
         Content::Scalar {
-            text_at: Some(at), ..
-        } => at,
+            origin: Some(origin),
+            ..
+        } => origin.quote(),
         _ => 0,
     };
     Named {
