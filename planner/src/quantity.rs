@@ -1,5 +1,5 @@
-//! Amounts of memory as Kubernetes writes them: `512Mi`, `1.5G`, `1e9`.
-//! Must not know other resources.
+//! Amounts as Kubernetes writes them: `512Mi`, `1.5G`, `1e9`.
+//! Must not know what is counted.
 
 /// Suffixes with what they stand for. See
 /// <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>.
@@ -18,15 +18,26 @@ const SUFFIXES: [(&str, u64); 12] = [
     ("E", 1_000_000_000_000_000_000),
 ];
 
+/// Suffixes of parts.
+const PARTS: [(char, f64); 3] = [('m', 1e-3), ('u', 1e-6), ('n', 1e-9)];
+
 /// Bytes of an amount, parts of a byte left out; none for a text that is no amount.
 pub fn bytes(text: &str) -> Option<u64> {
+    number(text).map(|number| number as u64)
+}
+
+/// The amount of whatever it is; none for a text that is no amount.
+pub fn number(text: &str) -> Option<f64> {
     let found = SUFFIXES.iter().find(|(suffix, _)| text.ends_with(suffix));
-    let (digits, unit) = match found {
-        Some((suffix, unit)) => (text.strip_suffix(suffix)?, *unit as f64),
-        None => match text.strip_suffix('m') {
-            Some(digits) => (digits, 0.001),
-            None => (text, 1.0),
-        },
+    let part = || {
+        PARTS
+            .into_iter()
+            .find(|(suffix, _)| text.ends_with(*suffix))
+    };
+    let (digits, unit) = match (found, part()) {
+        (Some((suffix, unit)), _) => (text.strip_suffix(suffix)?, *unit as f64),
+        (None, Some((suffix, unit))) => (text.strip_suffix(suffix)?, unit),
+        (None, None) => (text, 1.0),
     };
     let is_number = |c: char| c.is_ascii_digit() || matches!(c, '.' | '+' | '-' | 'e' | 'E');
     let starts = digits.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '.' | '+'));
@@ -34,8 +45,8 @@ pub fn bytes(text: &str) -> Option<u64> {
         return None;
     }
     let number: f64 = digits.parse().ok()?;
-    let bytes = number * unit;
-    (bytes.is_finite() && bytes < u64::MAX as f64).then_some(bytes as u64)
+    let number = number * unit;
+    (number.is_finite() && number < u64::MAX as f64).then_some(number)
 }
 
 /// Writes bytes in the largest unit from `Mi` on that loses nothing.

@@ -8,6 +8,7 @@ mod matrix;
 mod overlay;
 mod pipeline;
 mod plain;
+mod resources;
 mod retry;
 mod service;
 mod step;

@@ -7,8 +7,8 @@ use super::checker::{Checker, limit};
 use super::steps::{self, Around, Steps};
 use super::uses::{self, Place};
 use super::{
-    Problem, StepNode, ValidEnv, ValidEnvValue, ValidJob, approval, matrix, overlay, plain, retry,
-    service,
+    Problem, StepNode, ValidEnv, ValidEnvValue, ValidJob, approval, matrix, overlay, plain,
+    resources, retry, service,
 };
 use crate::expression::{Condition, Mistake, Scope, ScopeStep, Template, Uses};
 
@@ -441,7 +441,7 @@ pub(super) fn shell(check: &mut Checker, path: &str, words: &[String]) {
 /// Checks the options of a pod.
 pub(super) fn pod(check: &mut Checker, path: &str, pod: &PodOptions) {
     let PodOptions {
-        resources: _,
+        resources,
         node_selector,
         tolerations,
         service_account_name,
@@ -463,6 +463,8 @@ pub(super) fn pod(check: &mut Checker, path: &str, pod: &PodOptions) {
         0,
         limit::TOLERATIONS,
     );
+    resources::tolerations(check, &format!("{path}.tolerations"), tolerations);
+    resources::resources(check, &format!("{path}.resources"), resources.as_ref());
     let account = service_account_name.as_deref();
     check.optional_text(
         &format!("{path}.serviceAccountName"),

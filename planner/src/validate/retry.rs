@@ -46,6 +46,11 @@ pub(super) fn retry(check: &mut Checker, path: &str, job: &Job, retry: &Retry) -
     let base = check.duration(&format!("{at}.base"), base.as_deref());
     let cap = check.duration(&format!("{at}.cap"), cap.as_deref());
     range(check, &format!("{at}.factor"), factor, 1, 10);
+    if base.unwrap_or(BASE) > cap.unwrap_or(CAP) {
+        let remedy = "raise cap, or lower base";
+        let message = "the first wait is longer than the longest one";
+        check.add(&format!("{at}.base"), message, remedy);
+    }
     let raise = on_out_of_memory
         .as_ref()
         .and_then(|raise| memory(check, &format!("{path}.onOutOfMemory"), job, raise));
@@ -83,6 +88,18 @@ fn memory(check: &mut Checker, path: &str, job: &Job, raise: &RaiseMemory) -> Op
         check.add(&field, format!("`{cap}` is no amount of memory"), remedy);
         return None;
     };
+    let limit = limits.and_then(|limits| limits.get("memory"));
+    if limit
+        .and_then(|limit| quantity::bytes(&limit.0))
+        .is_some_and(|limit| limit >= cap)
+    {
+        let message = "it is not above the job's memory limit, so nothing is ever raised";
+        check.add(
+            &field,
+            message,
+            "write more than pod.resources.limits.memory",
+        );
+    }
     let factor = factor.unwrap_or(FACTOR);
     Some(ValidRaise { factor, cap })
 }

@@ -9,6 +9,7 @@ use crds::{Job, Readiness, Service};
 use super::ValidService;
 use super::checker::{Checker, limit};
 use super::job::{self, text};
+use super::resources;
 use crate::expression::Scope;
 
 /// Time from one look at a service to the next when it names none.
@@ -48,9 +49,10 @@ fn service(
         env: variables,
         ports,
         readiness,
-        resources: _,
+        resources,
         run_as_user,
     } = service;
+    resources::resources(check, &format!("{path}.resources"), resources.as_ref());
     let field = format!("{path}.name");
     check.label(&field, name);
     check.text(&field, name, 0, limit::SERVICE_NAME);

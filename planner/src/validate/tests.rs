@@ -405,3 +405,58 @@ fn an_expression_where_none_is_evaluated_is_refused_with_its_field() {
     }
     assert_eq!(with("  shell: [sh, '${{']\n"), "");
 }
+
+#[test]
+fn a_pod_that_the_api_server_would_refuse_later_is_refused_now() {
+    let job = "- name: unit-test\n  image: busybox\n";
+    let with = |more: &str| problems(job, &format!("{job}  {more}\n"));
+    let at = "spec.jobs[1]";
+    for (more, told) in [
+        (
+            "pod: {resources: {limits: {cpu: lots}}}",
+            "pod.resources.limits.cpu: `lots` is no amount; write for example 500m or 2",
+        ),
+        (
+            "pod: {resources: {requests: {memory: '-5'}}}",
+            "pod.resources.requests.memory: `-5` is no amount; write for example 512Mi or 8Gi",
+        ),
+        (
+            "pod: {resources: {limits: {memory: 4Gi}, requests: {memory: 8Gi}}}",
+            "pod.resources.requests.memory: more memory is requested than the limit allows; \
+             lower the request, or raise the limit",
+        ),
+        (
+            "pod: {tolerations: [{operator: Foo}]}",
+            "pod.tolerations[0].operator: there is no Foo; write Exists or Equal",
+        ),
+        (
+            "pod: {tolerations: [{effect: NoWay}]}",
+            "pod.tolerations[0].effect: there is no NoWay; \
+             write NoSchedule or PreferNoSchedule or NoExecute",
+        ),
+        (
+            "services: [{name: d, image: d, readiness: {tcpPort: 1}, resources: {limits: {cpu: x}}}]",
+            "services[0].resources.limits.cpu: `x` is no amount; write for example 500m or 2",
+        ),
+        (
+            "retry: {limit: 1, backoff: {base: 10m, cap: 1m}}",
+            "retry.backoff.base: the first wait is longer than the longest one; \
+             raise cap, or lower base",
+        ),
+    ] {
+        assert_eq!(with(more), format!("{at}.{told}"), "{more}");
+    }
+    let never = with(
+        "pod: {resources: {limits: {memory: 4Gi}}}\n  \
+         retry: {limit: 1, onOutOfMemory: {cap: 1Gi}}",
+    );
+    assert_eq!(
+        never,
+        format!(
+            "{at}.retry.onOutOfMemory.cap: it is not above the job's memory limit, so nothing is \
+             ever raised; write more than pod.resources.limits.memory"
+        )
+    );
+    let well = "pod: {resources: {limits: {cpu: 1500m, memory: 1e9}, requests: {cpu: 100u}}}";
+    assert_eq!(with(well), "");
+}
