@@ -6,6 +6,7 @@
 mod agent;
 mod approvals;
 mod bench;
+mod groups;
 mod identity;
 mod leader;
 mod logs;
