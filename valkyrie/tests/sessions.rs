@@ -43,3 +43,5 @@ mod successors;
 mod ways;
 #[path = "sessions/world.rs"]
 mod world;
+#[path = "sessions/wrong_frames.rs"]
+mod wrong_frames;

@@ -20,7 +20,7 @@ use crate::service::*;
 use crate::world::*;
 
 /// The error that is all there is in these bytes.
-fn failure(bytes: Vec<u8>, kind: FrameType) -> CallError {
+pub(crate) fn failure(bytes: Vec<u8>, kind: FrameType) -> CallError {
     let mut decoder = Decoder::new(Caps {
         control: 65_536,
         data: 65_536,
