@@ -143,6 +143,10 @@ pub fn lint_text(file: &str, text: &str, others: &Pipelines) -> Report {
         }
     }
     found.sort_by_key(|problem| (problem.line, problem.column));
+    // What is no right YAML at a place makes what the schema says there an echo.
+    found.dedup_by(|later, first| {
+        first.rule == Rule::Yaml && (later.line, later.column) == (first.line, first.column)
+    });
     let lines: Vec<&str> = text.lines().collect();
     let found = found.into_iter();
     report.findings = found

@@ -11,6 +11,17 @@ const FALSE: &[&str] = &[
 ];
 const NULL: &[&str] = &["", "~", "null", "Null", "NULL"];
 
+/// Infinite, and not a number.
+const ENDLESS: &[&str] = &[
+    ".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF", "-.inf", "-.Inf", "-.INF", ".nan", ".NaN",
+    ".NAN",
+];
+
+/// True for a number that JSON does not have, for which kubectl refuses the whole file.
+pub(super) fn is_endless(text: &str) -> bool {
+    ENDLESS.contains(&text)
+}
+
 /// The value of a scalar without quotes.
 pub(super) fn plain(text: &str) -> Value {
     if TRUE.contains(&text) {
@@ -102,6 +113,16 @@ mod tests {
             ("hello", json!("hello")),
         ] {
             assert_eq!(plain(text), value, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_spellings_of_yaml_are_numbers_without_end() {
+        for text in [".inf", "-.Inf", "+.INF", ".nan", ".NaN", ".NAN"] {
+            assert!(is_endless(text), "{text}");
+        }
+        for text in ["inf", "-.nan", ".iNf", ".infinity", "1e400", "."] {
+            assert!(!is_endless(text), "{text}");
         }
     }
 }

@@ -135,6 +135,26 @@ fn words_that_kubectl_reads_as_true_are_no_text() {
 }
 
 #[test]
+fn a_number_that_json_lacks_is_one_mistake_and_a_key_of_that_name_none() {
+    let yaml = pipeline(&format!("  timeout: .inf\n  params: [.nan]\n{JOB}"));
+    let report = linted("ci.yaml", &yaml);
+    let places = report
+        .findings
+        .iter()
+        .map(|it| (it.rule, it.line, it.column));
+    let places: Vec<_> = places.collect();
+    assert_eq!(places, [(Rule::Yaml, 5, 12), (Rule::Yaml, 6, 12)]);
+    assert!(linted("others.yaml", "data: {.inf: x, .nan: '.nan'}\n").is_clean());
+}
+
+#[test]
+fn a_merge_key_in_quotes_is_a_key_like_others() {
+    assert!(linted("others.yaml", "data: {\"<<\": hello}\n").is_clean());
+    let report = linted("others.yaml", "data: {<<: hello}\n");
+    assert_eq!(report.findings.len(), 1, "{report:?}");
+}
+
+#[test]
 fn aliases_and_merge_keys_are_followed() {
     let yaml = pipeline(
         "  jobs:

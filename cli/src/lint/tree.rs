@@ -162,7 +162,7 @@ impl<'text> Builder<'text> {
                 None | Some((Event::StreamEnd, _)) => return Ok(None),
                 Some((Event::DocumentStart(..), _)) => {
                     let (event, span) = self.expect(events)?;
-                    let root = self.node(events, event, span)?;
+                    let root = self.value(events, event, span)?;
                     // The document's end, without which the next one would not start.
                     self.expect(events)?;
                     return Ok(Some(root));
@@ -190,6 +190,22 @@ impl<'text> Builder<'text> {
             remedy: "complete it".into(),
             ..Problem::default()
         })
+    }
+
+    /// What is no key.
+    fn value(
+        &mut self,
+        events: &mut Events<'text>,
+        event: Event<'text>,
+        span: Span,
+    ) -> Result<Node, Problem> {
+        if let Event::Scalar(text, ScalarStyle::Plain, _, tag) = &event
+            && scalar::is_endless(text)
+            && !is_text(tag.as_deref())
+        {
+            self.problems.push(endless(text, &span));
+        }
+        self.node(events, event, span)
     }
 
     fn node(
@@ -285,7 +301,7 @@ impl<'text> Builder<'text> {
         loop {
             match self.expect(events)? {
                 (Event::SequenceEnd, _) => return Ok(Content::List(items)),
-                (event, span) => items.push(self.node(events, event, span)?),
+                (event, span) => items.push(self.value(events, event, span)?),
             }
         }
     }
@@ -303,9 +319,13 @@ impl<'text> Builder<'text> {
                 matches!(&event, Event::Scalar(name, ScalarStyle::Plain, ..) if name == "<<");
             let name = self.node(events, event, span)?;
             let (event, span) = self.expect(events)?;
-            let value = self.node(events, event, span)?;
+            let is_alias = matches!(event, Event::Alias(_));
+            let value = self.value(events, event, span)?;
             if is_merge {
-                merged.extend(merge(&value));
+                match merge(&value, is_alias) {
+                    Ok(fields) => merged.extend(fields),
+                    Err(other) => self.problems.push(no_map(other)),
+                }
                 continue;
             }
             let key = Key {
@@ -368,9 +388,8 @@ impl<'text> Builder<'text> {
 }
 
 fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, span: &Span) -> Content {
-    let is_text = tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str"));
     let value = match style {
-        ScalarStyle::Plain if !is_text => scalar::plain(text),
+        ScalarStyle::Plain if !is_text(tag) => scalar::plain(text),
         _ => Value::String(text.to_owned()),
     };
     let read = value.to_string();
@@ -396,12 +415,47 @@ fn place(span: &Span) -> (usize, usize) {
     (span.start.line().max(1), span.start.col() + 1)
 }
 
-/// What `<<: *name` and `<<: [*a, *b]` bring; the first one wins.
-fn merge(value: &Node) -> Vec<(Key, Node)> {
+/// What `<<: *name` and `<<: [*a, *b]` bring, the first one wins; or what is no map. An alias of a
+/// list is none.
+fn merge(value: &Node, is_alias: bool) -> Result<Vec<(Key, Node)>, &Node> {
     match &value.content {
-        Content::Map(fields) => fields.clone(),
-        Content::List(items) => items.iter().flat_map(merge).collect(),
-        Content::Scalar { .. } => Vec::new(),
+        Content::Map(fields) => Ok(fields.clone()),
+        Content::List(items) if !is_alias => {
+            let mut merged = Vec::new();
+            for item in items {
+                match &item.content {
+                    Content::Map(fields) => merged.extend(fields.iter().cloned()),
+                    Content::List(_) | Content::Scalar { .. } => return Err(item),
+                }
+            }
+            Ok(merged)
+        }
+        Content::List(_) | Content::Scalar { .. } => Err(value),
+    }
+}
+
+fn no_map(value: &Node) -> Problem {
+    Problem {
+        line: value.line,
+        column: value.column,
+        message: "the key << merges maps, and this is none".into(),
+        remedy: "write <<: *NAME, where &NAME stands before a map, or a list of such names".into(),
+        ..Problem::default()
+    }
+}
+
+fn is_text(tag: Option<&Tag>) -> bool {
+    tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str"))
+}
+
+fn endless(text: &str, span: &Span) -> Problem {
+    let (line, column) = place(span);
+    Problem {
+        line,
+        column,
+        message: format!("kubectl refuses {text}: YAML reads a number that JSON can't write"),
+        remedy: format!("write \"{text}\" in quotes, or another number"),
+        ..Problem::default()
     }
 }
 
