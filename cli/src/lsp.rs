@@ -14,6 +14,7 @@ mod outline;
 mod position;
 mod reuse;
 mod schema;
+mod scope;
 mod uri;
 
 use std::collections::HashMap;

@@ -7,6 +7,7 @@ use super::cursor::{Cursor, Place};
 use super::outline::{JobOutline, Named, Outline};
 use super::position::{self, Position};
 use super::reuse::{self, Around};
+use super::scope::Scope;
 use super::{cursor, document, expression, schema};
 
 /// Numbers of the protocol's kinds of completions.
@@ -108,10 +109,16 @@ impl Here<'_> {
     }
 
     fn names_of_expression(&self, found: &Cursor, outline: &Outline) -> Vec<Value> {
+        if let Some(compared) = expression::compared(self.line, self.column) {
+            let results = expression::RESULTS.into_iter();
+            return results
+                .map(|result| self.result(result, &compared))
+                .collect();
+        }
         let chain = expression::chain_at(self.line, self.column).unwrap_or_default();
         let mut parts: Vec<&str> = chain.parts.iter().map(|part| part.text.as_str()).collect();
         let word = parts.pop().unwrap_or_default();
-        let mut names = expression::next(&parts, outline, outline.job_at(found));
+        let mut names = Scope::at(outline, found).next(&parts);
         if parts.is_empty() && found.ends_with(&["when"]) {
             names.extend(expression::STATES.map(Named::of));
         }
@@ -130,6 +137,11 @@ impl Here<'_> {
                 false => self.reference(named, &named.name, word),
             })
             .collect()
+    }
+
+    fn result(&self, result: &str, compared: &expression::Compared) -> Value {
+        let text = format!("{}{result}{}", compared.before, compared.after);
+        self.item(result, kind::VALUE, &text, &compared.word)
     }
 
     fn reference(&self, named: &Named, text: &str, word: &str) -> Value {

@@ -33,7 +33,8 @@ impl Cursor {
         names.ends_with(keys)
     }
 
-    fn keys(&self) -> impl Iterator<Item = &str> {
+    /// The keys of the path.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
         self.path.iter().filter_map(|segment| match segment {
             Segment::Key(name) => Some(name.as_str()),
             Segment::Item(_) => None,

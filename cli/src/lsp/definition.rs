@@ -7,6 +7,7 @@ use super::hover::word;
 use super::outline::{Named, Outline};
 use super::position::{self, Position};
 use super::reuse::{self, Around};
+use super::scope::Scope;
 use super::{cursor, document, expression, uri};
 
 /// Where that is declared which stands at a place of a text: its range, and its file if it is
@@ -20,7 +21,7 @@ pub(super) fn definition(text: &str, at: Position, around: &Around) -> Option<Va
     let named: Named = if expression::is_inside(word.line, column, &found) {
         let chain = expression::chain_at(word.line, column)?;
         let parts: Vec<&str> = chain.parts.iter().map(|part| part.text.as_str()).collect();
-        expression::declaration(&parts, &outline, outline.job_at(&found))?
+        Scope::at(&outline, &found).declaration(&parts)?
     } else if found.ends_with(&["needs"]) {
         outline.job(&word.text)?.named.clone()
     } else {

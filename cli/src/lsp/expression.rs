@@ -1,13 +1,8 @@
-//! Names in expressions, such as `jobs.build.outputs.version`, and what may follow them.
-//! Must not check or evaluate: the planner does.
+//! Names in the text of expressions, such as `jobs.build.outputs.version`, and what they stand by.
+//! Must not know which names there are.
 
 use super::cursor::Cursor;
-use super::outline::{JobOutline, Named, Outline};
 
-/// The names that expressions begin with.
-const ROOTS: [&str; 7] = [
-    "params", "jobs", "steps", "matrix", "source", "pipeline", "run",
-];
 /// Functions that conditions ask how the jobs or steps before have ended.
 pub(super) const STATES: [&str; 4] = ["always()", "cancelled()", "failure()", "success()"];
 
@@ -29,7 +24,12 @@ pub(super) struct Part {
 pub(super) fn is_inside(line: &str, column: usize, cursor: &Cursor) -> bool {
     let before: String = line.chars().take(column).collect();
     let opened = before.rfind("${{").map(|at| &before[at..]);
-    opened.is_some_and(|text| !text.contains("}}")) || cursor.ends_with(&["when"])
+    opened.is_some_and(|text| !text.contains("}}")) || is_whole(cursor)
+}
+
+/// True in a field that is an expression without `${{ }}`.
+fn is_whole(cursor: &Cursor) -> bool {
+    cursor.ends_with(&["when"]) || cursor.ends_with(&["axes", "from"])
 }
 
 /// The chain that a place of a line is in, cut after the part that the place is in.
@@ -100,52 +100,61 @@ fn is_name(character: char) -> bool {
     character.is_alphanumeric() || character == '_'
 }
 
-/// The names that may stand after the parts of a chain; `job` is the one that the expression is in.
-pub(super) fn next(parts: &[&str], outline: &Outline, job: Option<&JobOutline>) -> Vec<Named> {
-    let plain = |names: &[&str]| names.iter().map(|name| Named::of(name)).collect::<Vec<_>>();
-    let inputs = job.and_then(|job| job.inputs.as_ref());
-    match parts {
-        [] if inputs.is_some() => plain(&["inputs", "steps", "source", "pipeline", "run"]),
-        [] => plain(&ROOTS),
-        ["inputs"] => inputs.cloned().unwrap_or_default(),
-        ["params"] => outline.params.clone(),
-        ["source"] => plain(&["branch", "tag", "commit", "pullRequest"]),
-        ["matrix"] => job.map(|job| job.axes.clone()).unwrap_or_default(),
-        ["pipeline"] => plain(&["name"]),
-        ["run"] => plain(&["name", "namespace"]),
-        ["jobs"] => {
-            let is_known =
-                |other: &&JobOutline| job.is_none_or(|job| job.needs.contains(&other.named.name));
-            let jobs = outline.jobs.iter().filter(is_known);
-            jobs.map(|job| job.named.clone()).collect()
-        }
-        ["jobs", _] => plain(&["result", "outputs"]),
-        ["jobs", name, "outputs"] => outline
-            .job(name)
-            .map(|job| job.outputs.clone())
-            .unwrap_or_default(),
-        ["steps"] => job.map(|job| job.steps.clone()).unwrap_or_default(),
-        ["steps", _] => plain(&["outputs"]),
-        _ => Vec::new(),
-    }
+/// What `jobs.NAME.result` can be.
+pub(super) const RESULTS: [&str; 4] = ["Succeeded", "Failed", "Skipped", "Cancelled"];
+
+/// A word that a result is compared with, up to the cursor.
+pub(super) struct Compared {
+    /// What is typed of it, without a quote.
+    pub(super) word: String,
+    /// Begins the word: a quote that is still to be written.
+    pub(super) before: String,
+    /// Ends the word in the same way.
+    pub(super) after: String,
 }
 
-/// What a whole chain names, if it is declared in the document.
-pub(super) fn declaration(
-    parts: &[&str],
-    outline: &Outline,
-    job: Option<&JobOutline>,
-) -> Option<Named> {
-    let (last, before) = parts.split_last()?;
-    // A job that is not needed is declared all the same.
-    let known = match before {
-        ["jobs"] => outline.jobs.iter().map(|job| job.named.clone()).collect(),
-        ["params"] | ["inputs"] | ["matrix"] | ["jobs", _, "outputs"] | ["steps"] => {
-            next(before, outline, job)
-        }
-        _ => Vec::new(),
+/// The word at a place behind `jobs.NAME.result ==`.
+pub(super) fn compared(line: &str, column: usize) -> Option<Compared> {
+    let chars: Vec<char> = line.chars().collect();
+    let before = &chars[..column.min(chars.len())];
+    let typed = before.iter().rev().take_while(|c| is_name(**c)).count();
+    let (rest, word) = before.split_at(before.len() - typed);
+    let (rest, quote) = match rest.split_last() {
+        Some((quote, rest)) if ['"', '\''].contains(quote) => (rest, Some(*quote)),
+        _ => (rest, None),
     };
-    known.into_iter().find(|named| named.name == *last)
+    let text: String = rest.iter().collect();
+    let text = text.trim_end();
+    let operand = text
+        .strip_suffix("==")
+        .or_else(|| text.strip_suffix("!="))?;
+    let operand = operand.trim_end();
+    let chain = chain_at(operand, operand.chars().count())?;
+    let parts: Vec<&str> = chain.parts.iter().map(|part| part.text.as_str()).collect();
+    let ["jobs", _, "result"] = parts[..] else {
+        return None;
+    };
+    let end = quote.filter(|quote| chars.get(column) != Some(quote));
+    let new = quote.is_none().then(|| other_quote(rest));
+    let text = |quote: Option<char>| quote.map(String::from).unwrap_or_default();
+    Some(Compared {
+        word: word.iter().collect(),
+        before: text(new),
+        after: text(new.or(end)),
+    })
+}
+
+/// A quote that does not end the YAML text that is open at the end of these characters.
+fn other_quote(before: &[char]) -> char {
+    let mut open = None;
+    for character in before.iter().filter(|c| ['"', '\''].contains(c)) {
+        match open {
+            None => open = Some(*character),
+            Some(quote) if quote == *character => open = None,
+            Some(_) => {}
+        }
+    }
+    if open == Some('\'') { '"' } else { '\'' }
 }
 
 #[cfg(test)]
@@ -174,6 +183,28 @@ mod tests {
     }
 
     #[test]
+    fn a_word_behind_the_result_of_a_job_gets_the_quotes_that_it_lacks() {
+        let quotes = |line: &str| {
+            let found = compared(line, line.chars().count())?;
+            Some((found.word, found.before, found.after))
+        };
+        let some = |word: &str, before: &str, after: &str| {
+            Some((word.to_owned(), before.to_owned(), after.to_owned()))
+        };
+        assert_eq!(quotes("when: jobs.a.result == "), some("", "'", "'"));
+        assert_eq!(quotes("when: jobs.a.result!='Su"), some("Su", "", "'"));
+        assert_eq!(
+            quotes("v: '${{ jobs[\"a-b\"].result =="),
+            some("", "\"", "\"")
+        );
+        assert_eq!(quotes("v: \"${{ jobs.a.result == Fa"), some("Fa", "'", "'"));
+        assert_eq!(quotes("when: jobs.a.outputs.b == "), None);
+        assert_eq!(quotes("when: jobs.a.result"), None);
+        let closed = compared("when: jobs.a.result == ''", 24).unwrap();
+        assert_eq!(closed.after, "", "the editor has closed it");
+    }
+
+    #[test]
     fn no_place_of_any_line_makes_it_panic() {
         for line in [
             "${{ a[\"b",
@@ -185,6 +216,7 @@ mod tests {
         ] {
             for column in 0..=line.chars().count() + 1 {
                 chain_at(line, column);
+                compared(line, column);
             }
         }
     }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::cursor::{Cursor, Place, Segment};
 use super::outline::Outline;
 use super::position::{self, Position};
+use super::scope::Scope;
 use super::{cursor, document, expression, schema};
 
 /// The word at a place of a text.
@@ -72,7 +73,7 @@ fn of_expression(
     let chain = expression::chain_at(word.line, column)?;
     let parts: Vec<&str> = chain.parts.iter().map(|part| part.text.as_str()).collect();
     let outline = Outline::of(text, line);
-    let named = expression::declaration(&parts, &outline, outline.job_at(found))?;
+    let named = Scope::at(&outline, found).declaration(&parts)?;
     let name = parts.join(".");
     Some(format!("**{name}**\n\n{}", named.about))
 }

@@ -276,9 +276,9 @@ fn expressions_offer_what_is_known_there() {
     let mut editor = Editor::with(&text);
     let offered = editor.offered(&text, "when: ");
     assert!(offered.contains(&"always()".to_owned()), "{offered:?}");
-    let text = text.replace("when: ", "when: \"matrix.");
+    let text = text.replace("when: ", "env: [{name: N, value: \"${{ matrix.");
     let mut editor = Editor::with(&text);
-    assert_eq!(editor.offered(&text, "when: \"matrix."), ["row"]);
+    assert_eq!(editor.offered(&text, "${{ matrix."), ["row"]);
     let text = PIPELINE.replace("steps.climb.outputs.kilos", "steps.");
     let mut editor = Editor::with(&text);
     assert_eq!(editor.offered(&text, "${{ steps."), ["climb"]);
@@ -296,7 +296,7 @@ fn a_name_with_a_dash_is_written_in_brackets() {
     );
     let mut editor = Editor::with(&text);
     let answer = editor.ask_behind("textDocument/completion", &text, "\"${{ jobs.");
-    let edit = &answer["items"][0]["textEdit"];
+    let edit = &answer["items"][1]["textEdit"];
     assert_eq!(edit["newText"], "[\"press-all\"]");
     let range = &edit["range"];
     let width =
