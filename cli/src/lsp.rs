@@ -10,6 +10,7 @@ mod diagnostics;
 mod document;
 mod expression;
 mod hover;
+mod meaning;
 mod outline;
 mod position;
 mod reuse;
@@ -116,7 +117,7 @@ impl Server<'_> {
         type Asked = fn(&str, Position, &Around) -> Option<Value>;
         let asked: Asked = match request.method.as_str() {
             "textDocument/completion" => completion::complete,
-            "textDocument/hover" => |text, at, _| hover::hover(text, at),
+            "textDocument/hover" => hover::hover,
             "textDocument/definition" => definition::definition,
             other => {
                 let message = format!("there is no method {other}");

@@ -1,13 +1,14 @@
 //! What stands under the mouse: the documentation of fields, the declaration of names.
-//! Must not say anything that the schemas and the document do not say.
+//! Must not say anything but what the schemas, the documents and the meanings of names say.
 
 use serde_json::{Value, json};
 
 use super::cursor::{Cursor, Place, Segment};
 use super::outline::Outline;
 use super::position::{self, Position};
+use super::reuse::{self, Around};
 use super::scope::Scope;
-use super::{cursor, document, expression, schema};
+use super::{cursor, document, expression, meaning, schema};
 
 /// The word at a place of a text.
 pub(super) struct Word<'text> {
@@ -18,7 +19,7 @@ pub(super) struct Word<'text> {
 }
 
 /// What is to be said at a place of a text.
-pub(super) fn hover(text: &str, at: Position) -> Option<Value> {
+pub(super) fn hover(text: &str, at: Position, around: &Around) -> Option<Value> {
     let kind = document::kind(text, at.line)?;
     let word = word(text, at)?;
     let found = cursor::find(&document::before(text, at.line, word.end))?;
@@ -31,7 +32,9 @@ pub(super) fn hover(text: &str, at: Position) -> Option<Value> {
             .job(&word.text)
             .map(|job| format!("job **{}**\n\n{}", word.text, job.named.about))
     } else {
-        of_field(kind, &word, found)
+        let outline = Outline::of(text, at.line);
+        reuse::about(&word.text, word.line, &found, &outline, around)
+            .or_else(|| of_field(kind, &word, found))
     };
     said.map(|value| {
         json!({
@@ -72,10 +75,15 @@ fn of_expression(
 ) -> Option<String> {
     let chain = expression::chain_at(word.line, column)?;
     let parts: Vec<&str> = chain.parts.iter().map(|part| part.text.as_str()).collect();
+    let last = chain.parts.last()?;
+    if word.line.chars().nth(last.end) == Some('(') {
+        return meaning::of_function(&last.text);
+    }
     let outline = Outline::of(text, line);
-    let named = Scope::at(&outline, found).declaration(&parts)?;
-    let name = parts.join(".");
-    Some(format!("**{name}**\n\n{}", named.about))
+    match Scope::at(&outline, found).declaration(&parts) {
+        Some(named) => Some(format!("**{}**\n\n{}", parts.join("."), named.about)),
+        None => meaning::of_name(&parts),
+    }
 }
 
 /// The documentation of the field whose key or value the word is.

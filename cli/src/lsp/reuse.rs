@@ -130,6 +130,49 @@ pub(super) fn declaration(
     Some((file, text, named))
 }
 
+/// What the name of a template at the cursor names, in Markdown, with its inputs.
+pub(super) fn about(
+    word: &str,
+    line: &str,
+    found: &Cursor,
+    outline: &Outline,
+    around: &Around,
+) -> Option<String> {
+    if noun(found)? != Noun::Template {
+        return None;
+    }
+    let mut told = format!("step template **{word}**");
+    let (named, inputs) = match used(line, found, outline).pipeline {
+        None => {
+            let template = outline.template(word)?;
+            (template.named.clone(), template.inputs.clone()?)
+        }
+        Some(pipeline) => {
+            told.push_str(&format!(" of **{pipeline}**"));
+            let spec = &around.others.find(&pipeline)?.spec;
+            let named = find(&templates(spec), word)?;
+            let template = Some(word.to_owned());
+            let used = Use {
+                template,
+                ..Use::default()
+            };
+            (named, values(spec, &used))
+        }
+    };
+    if !named.about.is_empty() {
+        told.push_str(&format!("\n\n{}", named.about));
+    }
+    let inputs = inputs.iter().map(|input| match input.about.as_str() {
+        "" => format!("\n- `{}`", input.name),
+        about => format!("\n- `{}`: {about}", input.name),
+    });
+    let inputs: String = inputs.collect();
+    if !inputs.is_empty() {
+        told.push_str(&format!("\n\nInputs:\n{inputs}"));
+    }
+    Some(told)
+}
+
 fn find(list: &[Named], name: &str) -> Option<Named> {
     list.iter().find(|named| named.name == name).cloned()
 }

@@ -34,7 +34,7 @@ fn ask(text: &str, line: usize, character: usize) -> usize {
     let around = Around::of("untitled:1", text, &HashMap::new());
     let answers = [
         completion::complete(text, at, &around),
-        hover::hover(text, at),
+        hover::hover(text, at, &around),
         definition::definition(text, at, &around),
     ];
     answers.into_iter().flatten().count()

@@ -325,6 +325,69 @@ fn hover_tells_what_fields_and_names_are() {
 }
 
 #[test]
+fn hover_tells_what_functions_and_built_in_names_mean() {
+    let text = PIPELINE.replace(
+        "jobs.pick.outputs.weight + params.fruit",
+        "source.branch.startsWith(params.fruit) ? jobs.pick.result : string(run.name)",
+    );
+    let mut editor = Editor::with(&text);
+    let mut said = |needle: &str| {
+        let answer = editor.ask_behind("textDocument/hover", &text, needle);
+        let said = answer["contents"]["value"].as_str();
+        said.unwrap_or_default().to_owned()
+    };
+    assert!(said("source.bra").contains("Branch that is built"));
+    assert!(said("{{ sou").contains("What is built"));
+    assert!(said(".startsW").starts_with("`text.startsWith(start)`\n\nTrue when"));
+    assert!(said("stri").contains("as text"));
+    assert!(said("pick.resu").contains("`Cancelled`"));
+    assert!(said("run.na").contains("Name of the run"));
+    assert!(said("params.fr").contains("default: `apple`"));
+    editor.close();
+}
+
+#[test]
+fn hover_on_a_used_template_tells_what_it_does_and_takes() {
+    let own = "stepTemplates:
+    - name: prune
+      description: Cuts the tree.
+      inputs: [{name: depth, type: integer, default: 2}]
+      steps: [{name: cut, run: 'true'}]
+  jobs:";
+    let text = PIPELINE.replace("  jobs:", &format!("  {own}")).replace(
+        "{name: squeeze, run: 'true'}",
+        "{name: squeeze, uses: {template: prune}}",
+    );
+    let mut editor = Editor::with(&text);
+    let answer = editor.ask_behind("textDocument/hover", &text, "template: pru");
+    let said = answer["contents"]["value"].as_str().unwrap();
+    for part in [
+        "step template **prune**",
+        "Cuts the tree.",
+        "`depth`",
+        "default: `2`",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    editor.close();
+    let (mut editor, _folder, uri) = with_neighbour(USER);
+    let line = USER
+        .lines()
+        .position(|line| line.contains("prune"))
+        .unwrap();
+    let character = USER.lines().nth(line).unwrap().find("prune").unwrap();
+    let place =
+        json!({"textDocument": {"uri": uri}, "position": {"line": line, "character": character}});
+    let answer = editor.ask("textDocument/hover", place);
+    let said = answer["contents"]["value"].as_str().unwrap();
+    assert_eq!(
+        said,
+        "step template **prune** of **shared**\n\nInputs:\n\n- `depth`"
+    );
+    editor.close();
+}
+
+#[test]
 fn definitions_of_jobs_params_steps_and_outputs_are_found() {
     let mut editor = Editor::with(PIPELINE);
     let mut line = |needle: &str| {
