@@ -178,7 +178,7 @@ impl<'a> Checker<'a> {
                 return Type::Any;
             }
         }
-        if [operators::EQUALS, operators::NOT_EQUALS].contains(&name) {
+        if [operators::EQUALS, operators::NOT_EQUALS, operators::IN].contains(&name) {
             self.result_is(&call.args);
         }
         if let Some(result) = types::operator(name, &types) {
@@ -226,7 +226,11 @@ impl<'a> Checker<'a> {
     fn result_is(&mut self, args: &'a [IdedExpr]) {
         let is_result = |expr| path(expr).is_some_and(|it| it.root == "jobs" && it.is_result());
         let [left, right] = args else { return };
-        for (read, word) in [(left, right), (right, left)] {
+        let pairs = match &right.expr {
+            Expr::List(list) => list.elements.iter().map(|word| (left, word)).collect(),
+            _ => vec![(left, right), (right, left)],
+        };
+        for (read, word) in pairs {
             if let Expr::Literal(LiteralValue::String(text)) = &word.expr
                 && is_result(read)
                 && !RESULTS.contains(&text.inner())

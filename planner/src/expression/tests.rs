@@ -619,6 +619,10 @@ fn a_result_is_compared_only_with_words_that_it_can_be() {
         told("'Succeded' != jobs['build'].result"),
         ["5: no result is `Succeded`; did you mean `Succeeded`?"]
     );
+    assert_eq!(
+        told("jobs.build.result in ['Failed', 'Error']"),
+        [format!("37: no result is `Error`; {names}")]
+    );
     for well in [
         "jobs.build.result == 'Failed'",
         "jobs.build.result != params.profile",

@@ -250,7 +250,7 @@ const fn status(name: &'static str) -> Function {
 }
 
 /// Everything that may be called, in the order of the alphabet.
-pub(super) const FUNCTIONS: [Function; 21] = [
+pub(super) const FUNCTIONS: [Function; 19] = [
     status("always"),
     function("bool", &[Type::Any], Type::Bool),
     status("cancelled"),
@@ -260,10 +260,8 @@ pub(super) const FUNCTIONS: [Function; 21] = [
     method("endsWith", Type::Text, &[Type::Text], Type::Bool),
     status("failure"),
     function("fromJson", &[Type::Text], Type::Any),
-    method("hasValue", Type::Any, &[], Type::Bool),
     function("int", &[Type::Any], Type::Int),
     method("matches", Type::Text, &[Type::Text], Type::Bool),
-    method("orValue", Type::Any, &[Type::Any], Type::Any),
     function("size", &[Type::Any], Type::Int),
     method("size", Type::Any, &[], Type::Int),
     method("startsWith", Type::Text, &[Type::Text], Type::Bool),
