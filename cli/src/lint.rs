@@ -22,6 +22,7 @@ use crate::library::{Pipelines, Shelf};
 pub use self::render::{json, text, words};
 pub use self::sarif::sarif;
 pub use self::services::refuse_services;
+pub use self::span::Source;
 
 /// The name that stands for standard input.
 pub const STDIN: &str = "-";
@@ -29,8 +30,6 @@ pub const STDIN: &str = "-";
 const STDIN_NAME: &str = "stdin";
 /// Largest file that is read, in bytes: more than the largest object that an API server takes.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
-/// Longest line that is shown, in bytes.
-const MAX_SOURCE: usize = 400;
 
 /// Which check has found a mistake.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Serialize)]
@@ -68,9 +67,9 @@ pub struct Finding {
     pub remedy: String,
     /// Which check has found it.
     pub rule: Rule,
-    /// The line of the file; empty when there is none, or when it is too long to be shown.
+    /// The line of the file; empty when there is none.
     #[serde(skip)]
-    pub source: String,
+    pub source: Source,
 }
 
 /// The result for all files.
@@ -168,10 +167,7 @@ fn finding(file: &str, lines: &[&str], problem: Problem) -> Finding {
         message: problem.message,
         remedy: problem.remedy,
         rule: problem.rule,
-        source: match source.len() <= MAX_SOURCE {
-            true => source.to_owned(),
-            false => String::new(),
-        },
+        source: Source::new(source, problem.column),
     }
 }
 
@@ -263,7 +259,7 @@ fn unreadable(path: &Path, error: &io::Error) -> Finding {
         message: format!("cannot read the file: {error}"),
         remedy: "check the path, and that the file is text in UTF-8".into(),
         rule: Rule::File,
-        source: String::new(),
+        source: Source::default(),
     }
 }
 

@@ -65,7 +65,7 @@ fn lowered(sentence: &str) -> String {
     })
 }
 
-/// The line of the file, and a caret below the column.
+/// The line of the file, or the part of it around the column, and a caret below the column.
 fn mark(finding: &Finding, text: &mut String) {
     let Finding {
         line,
@@ -73,15 +73,18 @@ fn mark(finding: &Finding, text: &mut String) {
         source,
         ..
     } = finding;
-    if source.trim().is_empty() {
+    if source.text.trim().is_empty() {
         return;
     }
     let number = line.to_string();
     let blank = " ".repeat(number.len());
+    let start = if source.left_out > 0 { "…" } else { "" };
+    let end = if source.goes_on { "…" } else { "" };
+    let shown = format!("{start}{}{end}", source.text);
     // Tabs stay, so that the caret stands below its column.
-    let before = source.chars().take(column - 1);
+    let before = (start.chars()).chain(source.text.chars().take(column - 1 - source.left_out));
     let indent: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-    let _ = writeln!(text, "  {number} | {source}\n  {blank} | {indent}^");
+    let _ = writeln!(text, "  {number} | {shown}\n  {blank} | {indent}^");
 }
 
 fn summary(report: &Report) -> String {

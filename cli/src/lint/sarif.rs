@@ -66,8 +66,8 @@ fn result(finding: &Finding) -> Value {
         "endLine": finding.line,
         "endColumn": finding.end_column,
     });
-    if !finding.source.is_empty() {
-        region["snippet"] = json!({"text": finding.source});
+    if finding.source.is_whole() && !finding.source.text.is_empty() {
+        region["snippet"] = json!({"text": finding.source.text});
     }
     json!({
         "ruleId": RULES[index].1,

@@ -89,7 +89,12 @@ fn a_mistake_in_an_expression_is_shown_at_its_column() {
     let report = linted("ci.yaml", &yaml);
     assert_eq!(report.findings.len(), 1, "{}", text(&report, false));
     let finding = &report.findings[0];
-    let marked: String = finding.source.chars().skip(finding.column - 1).collect();
+    let marked: String = finding
+        .source
+        .text
+        .chars()
+        .skip(finding.column - 1)
+        .collect();
     assert!(
         marked.starts_with("params.nme") || marked.starts_with("nme"),
         "{marked}"
