@@ -4,6 +4,7 @@
 mod agent;
 mod driver;
 mod folder;
+mod notes;
 mod people;
 mod places;
 mod prepare;
@@ -11,7 +12,7 @@ mod retry;
 mod signals;
 mod source;
 
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -74,6 +75,12 @@ async fn start(
                 chain(&error)
             ))
         })?);
+    if arguments.output == Output::Text {
+        for note in &prepared.notes {
+            // Without anybody to read it the run is no different.
+            let _ = writeln!(io::stderr(), "note: {note}");
+        }
+    }
     let source = Arc::new(StoredLogs::new(logs.clone(), prepared.run.name_any()));
     let (updates, received) = mpsc::channel(UPDATES);
     let view = View::new(printer(arguments.output), source, Selection::default());
@@ -88,6 +95,7 @@ async fn start(
         others,
         values,
         retried,
+        notes: _,
     } = prepared;
     let mut exchange = Exchange::open(logs).await?;
     let pool = RunnerSpec {

@@ -13,6 +13,7 @@ use planner::run::Settings;
 use planner::validate::{Problem, validate_pipeline_with, validate_run};
 use rand::Rng;
 
+use super::notes;
 use crate::args::RunArguments;
 use crate::failure::Failure;
 use crate::library::{Pipelines, Shelf};
@@ -44,6 +45,8 @@ pub(super) struct Prepared {
     pub(super) values: Values,
     /// The run that it retries.
     pub(super) retried: Option<PipelineRun>,
+    /// What the user should know before it starts.
+    pub(super) notes: Vec<&'static str>,
 }
 
 /// Reads the files and makes the run.
@@ -118,6 +121,8 @@ fn assemble(
         mut spec,
         run,
     } = selected;
+    // Below every job comes into the local pool, whatever its runner was.
+    let notes = notes::of(&spec);
     let written = run.map(|run| run.spec).unwrap_or_default();
     let (mut params, env) = (written.params, written.env);
     params.retain(|param| given.iter().all(|option| option.name != param.name));
@@ -147,6 +152,7 @@ fn assemble(
         others: Pipelines::default(),
         values,
         retried: None,
+        notes,
     }
 }
 

@@ -77,6 +77,31 @@ fn the_option_timeout_limits_the_whole_run() {
 }
 
 #[test]
+fn what_only_a_cluster_has_is_noted_once_and_only_in_text() {
+    let workspace = Workspace::new();
+    let plain = one_step("true");
+    let ended = workspace.run(&plain, &[]).with_code(0);
+    assert_eq!(ended.err, "");
+    let (head, step) = plain.split_once("  jobs:\n").unwrap();
+    let image = step.find("      image:").unwrap();
+    let (name, rest) = step.split_at(image);
+    let job = |name: &str| format!("{name}      runner: big\n{rest}");
+    let second = job(&name.replacen("name: ", "name: second-", 1));
+    let pipeline = format!(
+        "{head}  concurrency: {{group: forest}}\n  jobs:\n{}{second}",
+        job(name)
+    );
+    let ended = workspace.run(&pipeline, &[]).with_code(0);
+    assert_eq!(
+        ended.err,
+        "note: concurrency groups hold only on a cluster; this run does not wait\n\
+         note: runners are only on a cluster; all jobs run on this machine\n"
+    );
+    let ended = workspace.run(&pipeline, &["--output", "json"]).with_code(0);
+    assert_eq!(ended.err, "");
+}
+
+#[test]
 fn secret_values_are_masked_and_those_of_config_maps_are_not() {
     let ended = Workspace::new()
         .rustci(&["run", &example("secrets.yaml")])
