@@ -273,17 +273,18 @@ impl Expression {
         let program = Program::compile(source).map_err(|errors| {
             // The parser's later errors are mostly echoes of the first one.
             let first = errors.errors.first();
-            let column = first.map_or(0, |error| error.pos.1).max(1);
+            let (line, column) = first.map_or((1, 1), |error| error.pos);
+            let above = source
+                .split_inclusive('\n')
+                .take(usize::try_from(line - 1).unwrap_or(0));
+            let above: usize = above.map(|line| line.chars().count()).sum();
+            let column = above + column.max(1).unsigned_abs();
             let message = first.map_or("the expression can't be read", |error| error.msg.as_str());
             if message.contains("Recursion limit") {
                 let message = "the expression is nested too deeply".to_owned();
                 return mistake(1, message, "compute the value in a step");
             }
-            mistake(
-                column.unsigned_abs(),
-                format!("syntax error: {}", tidy(message)),
-                "",
-            )
+            mistake(column, format!("syntax error: {}", tidy(message)), "")
         })?;
         let found = check::check(&program, source, scope)?;
         Ok(Self {

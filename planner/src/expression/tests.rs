@@ -598,6 +598,14 @@ fn what_could_grow_without_bound_is_refused_before_it_is_evaluated() {
 }
 
 #[test]
+fn a_mistake_of_syntax_in_a_later_line_is_counted_from_the_start() {
+    assert_eq!(
+        mistakes("${{ params.profile == 'a'\n|| a b }}"),
+        ["32: syntax error: extraneous input 'b'; "]
+    );
+}
+
+#[test]
 fn lists_from_text_have_a_bound() {
     let list = |length: usize| format!("[{}]", vec!["1"; length].join(","));
     let size = |length| evaluate(&format!("${{{{ size(fromJson('{}')) }}}}", list(length)));
