@@ -7,7 +7,6 @@ mod job;
 mod matrix;
 mod overlay;
 mod pipeline;
-mod plain;
 mod resources;
 mod retry;
 mod service;

@@ -145,8 +145,8 @@ impl<'a> Bound<'a> {
             }
         }
         // `jobs.NAME.outputs.OUTPUT` is one value, `jobs.NAME.matrix` is many.
-        let one = if root == "jobs" { 4 } else { 1 };
-        let bytes = if fields < one.min(3) { READ_ALL } else { READ };
+        let of_one = if root == "jobs" { 3 } else { 1 };
+        let bytes = if fields < of_one { READ_ALL } else { READ };
         Size::of(bytes, MAX_ENTRIES as u64)
     }
 

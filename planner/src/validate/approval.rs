@@ -7,7 +7,7 @@ use crds::JobApproval;
 
 use super::ValidApproval;
 use super::checker::{Checker, limit};
-use super::job::text;
+use super::job::{WRITE_IT, text};
 use crate::expression::Scope;
 
 /// How long a job waits for an answer that names no time.
@@ -32,6 +32,7 @@ pub(super) fn approval(
         check.unique(&list, what, names.iter().map(String::as_str));
         for (i, name) in names.iter().enumerate() {
             check.text(&format!("{list}[{i}]"), name, 1, limit::SUBJECT);
+            check.as_it_stands(&list, name, WRITE_IT);
         }
     }
     let timeout = check.duration(&format!("{path}.timeout"), timeout.as_deref());

@@ -105,6 +105,15 @@ impl Checker {
         }
     }
 
+    /// Refuses an expression in a text that is taken as it stands: it would be a word like others.
+    pub(super) fn as_it_stands(&mut self, field: &str, text: &str, remedy: &str) {
+        let inside = text.split_once("${{").map(|(_, rest)| rest);
+        if inside.is_some_and(|rest| rest.contains("}}")) {
+            let message = format!("expressions are not evaluated here: {text}");
+            self.add(field, message, remedy);
+        }
+    }
+
     pub(super) fn optional_text(&mut self, field: &str, text: Option<&str>, max: usize) {
         text.iter().for_each(|text| self.text(field, text, 1, max));
     }

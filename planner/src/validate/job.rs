@@ -7,10 +7,14 @@ use super::checker::{Checker, limit};
 use super::steps::{self, Around, Steps};
 use super::uses::{self, Place};
 use super::{
-    Problem, StepNode, ValidEnv, ValidEnvValue, ValidJob, approval, matrix, overlay, plain,
-    resources, retry, service,
+    Problem, StepNode, ValidEnv, ValidEnvValue, ValidJob, approval, matrix, overlay, resources,
+    retry, service,
 };
 use crate::expression::{Condition, Mistake, Scope, ScopeStep, Template, Uses};
+
+/// What to do about an expression in a field that evaluates none.
+pub(super) const WRITE_IT: &str =
+    "write the value itself; to choose by a matrix, write a job for each";
 
 /// The variables around a job.
 #[derive(Clone, Copy)]
@@ -43,6 +47,9 @@ pub(super) fn job(
         job.runner.as_deref(),
         limit::LABEL,
     );
+    if let Some(runner) = &job.runner {
+        check.as_it_stands(&format!("{path}.runner"), runner, WRITE_IT);
+    }
     if job.image.is_none() && job.runner.is_none() && job.uses.is_none() {
         let remedy = "set image, or name a Runner that has one";
         check.add(
@@ -69,7 +76,6 @@ pub(super) fn job(
     let field = format!("{path}.workingDir");
     let working_dir = text(check, &field, &job.working_dir, limit::DIRECTORY, scope);
     shape(check, path, job);
-    plain::job(check, path, job);
     let list = format!("{path}.steps");
     let env = merged(around.shared, &own);
     let root = Around::default();
@@ -435,6 +441,7 @@ pub(super) fn shell(check: &mut Checker, path: &str, words: &[String]) {
     check.count(path, words.len(), 0, limit::SHELL);
     for (i, word) in words.iter().enumerate() {
         check.text(&format!("{path}[{i}]"), word, 0, limit::SHELL_WORD);
+        check.as_it_stands(path, word, WRITE_IT);
     }
 }
 
@@ -471,6 +478,9 @@ pub(super) fn pod(check: &mut Checker, path: &str, pod: &PodOptions) {
         account,
         limit::OBJECT_NAME,
     );
+    if let Some(account) = account {
+        check.as_it_stands(&format!("{path}.serviceAccountName"), account, WRITE_IT);
+    }
     let secrets = format!("{path}.imagePullSecrets");
     check.count(&secrets, image_pull_secrets.len(), 0, limit::PULL_SECRETS);
     check.unique(
@@ -480,6 +490,7 @@ pub(super) fn pod(check: &mut Checker, path: &str, pod: &PodOptions) {
     );
     for (i, name) in image_pull_secrets.iter().enumerate() {
         check.text(&format!("{secrets}[{i}]"), name, 1, limit::OBJECT_NAME);
+        check.as_it_stands(&secrets, name, WRITE_IT);
     }
     check.number(
         &format!("{path}.runAsUser"),

@@ -129,6 +129,8 @@ fn words(check: &mut Checker, path: &str, words: &[String]) {
     check.count(path, words.len(), 0, limit::WORDS);
     for (i, word) in words.iter().enumerate() {
         check.text(&format!("{path}[{i}]"), word, 0, limit::WORD);
+        let remedy = "put the value into env of the service, and read the variable";
+        check.as_it_stands(path, word, remedy);
     }
 }
 
