@@ -10,46 +10,43 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use valkyrie::adapter::{Adapters, Duplex};
 
 use crate::conformance::context;
 use crate::in_time;
+use crate::services::tcp;
 
 /// A service by this function, called for each request on a task of its own.
-async fn service<F>(serve: impl Fn(Asked) -> F + Clone + Send + 'static) -> SocketAddr
+async fn service<F>(serve: impl Fn(Asked) -> F + Clone + Send + Sync + 'static) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.expect("a connection");
-            let serve = serve.clone();
-            tokio::spawn(async move {
-                let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
-                let (leave, mut leaves) = mpsc::channel(1);
-                loop {
-                    tokio::select! {
-                        accepted = connection.accept() => match accepted {
-                            Some(Ok((request, respond))) => {
-                                let leave = leave.clone();
-                                tokio::spawn(serve(Asked { request, respond, leave }));
-                            }
-                            _ => return,
-                        },
-                        Some(gracefully) = leaves.recv() => match gracefully {
-                            true => connection.graceful_shutdown(),
-                            false => return,
-                        }
-                    }
+    tcp(move |stream| answer(stream, serve.clone())).await
+}
+
+async fn answer<F>(stream: TcpStream, serve: impl Fn(Asked) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
+    let (leave, mut leaves) = mpsc::channel(1);
+    loop {
+        tokio::select! {
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    let leave = leave.clone();
+                    tokio::spawn(serve(Asked { request, respond, leave }));
                 }
-            });
+                _ => return,
+            },
+            Some(gracefully) = leaves.recv() => match gracefully {
+                true => connection.graceful_shutdown(),
+                false => return,
+            }
         }
-    });
-    address
+    }
 }
 
 /// A request at the service.

@@ -185,11 +185,8 @@ async fn pass(
             let room = poll_fn(|cx| to.poll_capacity(cx)).await;
             let room = match room {
                 Some(Ok(room)) => room.min(piece.len()),
-                gone => {
-                    return Err(Side::Receiver(gone.map_or(Reason::CANCEL, |it| {
-                        it.map_or_else(|error| said(&error), |_| Reason::CANCEL)
-                    })));
-                }
+                Some(Err(error)) => return Err(Side::Receiver(said(&error))),
+                None => return Err(Side::Receiver(Reason::CANCEL)),
             };
             let sent = to.send_data(piece.split_to(room), false);
             sent.map_err(|error| Side::Receiver(said(&error)))?;
